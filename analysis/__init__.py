@@ -1,0 +1,1 @@
+"""Statistical reports on explanations and the people who used them."""

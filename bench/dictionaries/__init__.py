@@ -1,0 +1,1 @@
+"""Ways to fit a dictionary: one file, one way."""

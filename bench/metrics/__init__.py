@@ -1,0 +1,1 @@
+"""Metrics in folders by the question they answer: one file, one metric."""

@@ -1,0 +1,1 @@
+"""Does a dictionary find the factors that made the data?"""

@@ -1,0 +1,1 @@
+"""Does the explanation stay when only chance changes?"""

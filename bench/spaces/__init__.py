@@ -1,0 +1,1 @@
+"""The coordinates one explains in."""

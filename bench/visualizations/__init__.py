@@ -1,0 +1,1 @@
+"""Feature visualisations: one file, one method."""

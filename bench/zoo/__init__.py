@@ -1,0 +1,1 @@
+"""Networks and image sets that exist without a download, and loaders for everyone else's."""

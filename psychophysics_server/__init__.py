@@ -1,0 +1,1 @@
+"""The server that hosts studies and holds each acknowledged response."""

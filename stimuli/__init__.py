@@ -1,0 +1,1 @@
+"""Frozen stimulus sets and protocols."""

@@ -1,0 +1,1 @@
+"""Protocols of human experiments: one file, one protocol."""
