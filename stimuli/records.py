@@ -88,6 +88,8 @@ class StudyFile(Frozen):
     """Valid participants wanted per condition."""
     texts: Texts | None = None
     """The protocol's own texts are used where none are given."""
+    contact: str | None = Field(default=None, min_length=3)
+    """Who answers a participant's questions; required where the protocol's own texts are used."""
     checks: Checks = Checks()
     recruitment: Recruitment = Recruitment()
     bots: Bots | None = None
@@ -140,7 +142,8 @@ class TrialRow:
 #   explanation   sha256 or null; always null at test
 #   predicted     class the model answered (train only), else null
 #   options       [left, right] class names at test and practice, else []
-#   reservoir     [{image, explanation, predicted}] training examples seen so far (test only), else []
+#   reservoir     [{image, explanation, predicted}] examples that stay in view: at test the training examples seen so
+#                 far, in practice the worked examples of the practice machine; [] in training
 #   feedback      true if the answer is told after the response (practice)
 #   lockout_ms    no answer is taken before
-#   session, session_count, index, count   for the progress line
+#   session, session_count, index, count   for the progress line; index runs from 1 to count in each block

@@ -1,0 +1,64 @@
+"""Fixtures shared by the rooms: an artificial bench run, and a small frozen stimulus set made from it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from bench.store import Artifact, Store
+from stimuli.records import Bots, Checks, StudyFile
+
+
+def _load(name: str) -> ModuleType:
+    """Import a file of `tests/fixtures`, which is no package under pytest's importlib mode."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "fixtures" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fake_run() -> Callable[..., Artifact]:
+    """Return `make_fake_run(store_path, *, name="demo", n=96, labels=..., seed=0) -> Artifact` of kind `runs`."""
+    return _load("fake_run").make_fake_run  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def small_study_file() -> StudyFile:
+    """Return the study behind `small_study`: 2 conditions, 2 lists, 2 sessions of 2 training and 3 test trials."""
+    return StudyFile(
+        study="small",
+        version=1,
+        protocol="utility",
+        title="What will the machine say?",
+        seed=3,
+        run="demo",
+        conditions=("baseline", "grad_cam"),
+        contact="study@example.org",
+        design={"sessions": 2, "train": 2, "test": 3, "lists": 2, "practice": 2, "lockout_ms": 0, "size": 64},
+        quota=4,
+        checks=Checks(catch_accuracy=0.5, practice_attempts=5),
+        bots=Bots(accuracy={"baseline": (0.55, 0.6), "grad_cam": (0.75, 0.85)}),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory, fake_run: Callable[..., Artifact]) -> Store:
+    """Return a store that holds the artificial run; shared by the whole session, so do not change what is in it."""
+    root = tmp_path_factory.mktemp("small") / "store"
+    fake_run(root)
+    return Store(root)
+
+
+@pytest.fixture(scope="session")
+def small_study(small_store: Store, small_study_file: StudyFile) -> Artifact:
+    """Return a built stimulus set (kind `stimuli`) of `small_study_file`, in `small_store`."""
+    from stimuli.build import build
+
+    return build(small_study_file, small_store)
