@@ -1,0 +1,1 @@
+"""The image sets: one file, one set."""
