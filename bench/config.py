@@ -67,8 +67,10 @@ def _keys(model: Any) -> list[str]:
 
 
 def _sentence(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str) -> LimenError:
-    fault = error.errors()[0]
-    location = [part for part in fault["loc"]]
+    faults = error.errors()
+    # A misspelt key also leaves the right one missing: the typo is the fault worth telling.
+    fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
+    location = list(fault["loc"])
     path = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
         owner = _model_at(model, location[:-1])

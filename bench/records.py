@@ -123,7 +123,9 @@ def columns(record: type) -> list[str]:
 
 def frame(record: type, rows: list[Any]) -> pd.DataFrame:
     """Turn records into a tidy frame with the record's columns in order."""
-    return pd.DataFrame([{name: getattr(row, name) for name in columns(record)} for row in rows], columns=columns(record))
+    return pd.DataFrame(
+        [{name: getattr(row, name) for name in columns(record)} for row in rows], columns=columns(record)
+    )
 
 
 def check_columns(table: pd.DataFrame, record: type, where: str) -> None:

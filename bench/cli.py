@@ -1,0 +1,214 @@
+"""The command line: `limen`, whose subcommands load when called, and its `bench` group."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .registry import REGISTRIES, LimenError, unknown
+
+if TYPE_CHECKING:
+    from .runner import Progress
+
+STORE = ".limen/store"
+
+
+class Lazy(click.Group):
+    """A group whose subcommands are entry points, imported only when one of them is called."""
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group="limen.commands")}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        order = ["demo", "bench", "stimuli", "study", "analyze"]
+        names = self._points()
+        return [name for name in order if name in names] + sorted(set(names) - set(order))
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        point = self._points().get(name)
+        return point.load() if point else None
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self._points() and not args[0].startswith("-"):
+            raise unknown("limen, command", args[0], self.list_commands(context))
+        return super().resolve_command(context, args)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except LimenError as error:
+            click.echo(f"error: {error}", err=True)
+            context.exit(1)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _PURPOSE.get(name, "")) for name in self.list_commands(context)])
+
+
+_PURPOSE = {
+    "demo": "the whole road on real input, in minutes",
+    "bench": "explain a network and score the explanations",
+    "stimuli": "build, preview and verify a frozen stimulus set",
+    "study": "protocols; serve a study, simulate people, export",
+    "analyze": "reports on responses and scores",
+}
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="limen")
+def limen() -> None:
+    """Is this explanation of a vision model true, and is it any use to a person?"""
+
+
+@click.group()
+def bench() -> None:
+    """Explain networks and score the explanations."""
+
+
+@bench.command("list")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_methods(kind: str | None, as_json: bool) -> None:
+    """List what there is, with version, cost, direction and citation."""
+    if kind is not None and kind.rstrip("s") not in REGISTRIES and kind not in REGISTRIES:
+        raise unknown("limen bench list, kind", kind, REGISTRIES)
+    chosen = [kind if kind in REGISTRIES else kind.rstrip("s")] if kind else list(REGISTRIES)
+    cards = [
+        {**REGISTRIES[each].card(name).facts(), "group": REGISTRIES[each].group(name)}
+        for each in chosen
+        for name in REGISTRIES[each].names()
+    ]
+    if as_json:
+        click.echo(json.dumps(cards, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for each in chosen:
+        rows = [card for card in cards if card["kind"] == each]
+        if not rows:
+            continue
+        is_metric = each == "metric"
+        table = Table(title=each, title_justify="left", box=None, pad_edge=False)
+        for heading in ["name", *(["question", "better"] if is_metric else []), "what it is", "cost", "source"]:
+            table.add_column(heading, overflow="fold")
+        for card in rows:
+            arrow = {"up": "higher", "down": "lower", "none": "-"}[card["direction"]] if is_metric else ""
+            extra = [card["group"], arrow] if is_metric else []
+            table.add_row(card["name"], *extra, card["summary"], card["cost"], card["citation"])
+        console.print(table)
+        console.print()
+
+
+@bench.command()
+@click.option("--network", required=True, help="e.g. resnet@scenes_biased, timm:NAME, module:function")
+@click.option("--images", required=True, help="e.g. scenes_biased, digits, folder:PATH")
+@click.option("--method", required=True, help="Name of an attribution method; see `limen bench list attribution`.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--n", default=4, show_default=True, help="How many images.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
+def explain(**options: Any) -> None:
+    """Explain a few images now, and write one picture."""
+    from .report import draw_explanations
+
+    draw_explanations(**options)
+    click.echo(f"wrote {options['output']}")
+
+
+@bench.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--store", default=STORE, show_default=True, type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True)
+@click.option("--precision", default="auto", show_default=True)
+@click.option("--wide/--narrow", default=None, help="Leaderboard width; by default as the terminal.")
+def run(plan: Path, store: Path, device: str, precision: str, wide: bool | None) -> None:
+    """Run a plan: explain, score, keep; a killed run resumes where it stopped."""
+    from . import plan as plans
+    from . import report, runner
+    from .store import Store
+
+    loaded = plans.load_plan(plan)
+    folder = Store(store)
+    for path in folder.half_written():
+        click.echo(f"ignored, half-written by an earlier run: {path}", err=True)
+    engines = runner.load_engines(loaded, device=device, precision=precision)
+    with _bar() as progress:
+        artifact = runner.Runner(loaded, folder, engines, progress).run()
+    report.print_leaderboard(runner.run_table(artifact), wide=wide)
+    click.echo(f"run {loaded.name}: {artifact.path}")
+
+
+@bench.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--store", default=STORE, show_default=True, type=click.Path(path_type=Path))
+@click.option("--format", "style", default="csv", type=click.Choice(["csv", "json", "latex", "md"]))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file; the terminal by default.")
+def table(plan: Path, store: Path, style: str, output: Path | None) -> None:
+    """Print the tidy scores of a plan's newest run."""
+    from . import report
+
+    text = report.format_table(report.find_run(plan, store).rows("table.parquet"), style)
+    if output is None:
+        sys.stdout.write(text)
+    elif output.exists():
+        raise LimenError(f"{output}: exists already; nothing is overwritten.")
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+
+
+@bench.command("report")
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--store", default=STORE, show_default=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
+def write_report(plan: Path, store: Path, output: Path) -> None:
+    """Write the leaderboard page with figures."""
+    from . import report
+    from .store import Store
+
+    page = report.write_report(report.find_run(plan, store), Store(store), output)
+    click.echo(f"wrote {page}")
+
+
+@bench.command()
+def schema() -> None:
+    """Print the JSON Schema of a plan file."""
+    from .plan import Plan
+
+    click.echo(json.dumps(Plan.model_json_schema(), indent=2))
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    from .runner import Progress
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<46.46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=None)
+        counts = {True: 0, False: 0}
+
+        def done(reused: bool) -> None:
+            counts[reused] += 1
+            bar.advance(task)
+
+        yield Progress(
+            total=lambda count: bar.update(task, total=count),
+            begin=lambda label: bar.update(task, description=label),
+            done=done,
+        )
+    click.echo(f"cells: {counts[False]} made, {counts[True]} found in the store", err=True)

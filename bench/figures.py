@@ -1,0 +1,235 @@
+"""The figures of a bench report: one function a figure, artifacts in, a matplotlib figure out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .records import Score
+from .store import Artifact
+
+# Okabe and Ito's palette: told apart with any colour vision.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+INK, GREY, BAND = "#1b1f24", "#6b7480", "#dfe3e8"
+SHOWN = 6
+
+
+def explanations(images: Artifact, predictions: Artifact, maps: Mapping[str, Artifact]) -> Figure:
+    """Draw a few images of a run beside their maps; images of every group are shown."""
+    rows = images.rows().merge(predictions.rows(), on="image_id", suffixes=("", "_predicted"))
+    chosen = _spread(rows, SHOWN)
+    pictures = images.tensors("pictures.safetensors")["pictures"][chosen]
+    part = rows.iloc[chosen]
+    names = [
+        f"{row.predicted_class} ({row.probability:.2f})\n{row.group or ('right' if row.correct else 'wrong')}"
+        for row in part.itertuples()
+    ]
+    drawn = {name: artifact.tensors("maps.safetensors")["maps"][chosen] for name, artifact in maps.items()}
+    return side_by_side(pictures, names, drawn)
+
+
+def _spread(rows: pd.DataFrame, count: int) -> list[int]:
+    """Pick positions round robin over (group, answered class), in image order."""
+    queues = [list(part.index) for _, part in rows.reset_index(drop=True).groupby(["group", "predicted_class"])]
+    chosen: list[int] = []
+    while len(chosen) < count and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    return chosen
+
+
+def side_by_side(pictures: np.ndarray, names: Sequence[str], maps: Mapping[str, np.ndarray]) -> Figure:
+    """Draw each picture (rows) beside its map by each method (columns).
+
+    Parameters
+    ----------
+    pictures : uint8 (N, H, W, 3)
+    names : N labels, drawn left of the pictures
+    maps : method -> float (N, H, W)
+    """
+    height, width = len(pictures), 1 + len(maps)
+    figure = Figure(figsize=(1.15 * width + 1.1, 1.15 * height + 0.45), layout="constrained")
+    grid = figure.subplots(height, width, squeeze=False)
+    for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
+        _bare(grid[row][0])
+        grid[row][0].imshow(picture, interpolation="bilinear")
+        grid[row][0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=INK)
+        grey = picture.mean(2) / 255
+        for column, values in enumerate(maps.values(), start=1):
+            axis = grid[row][column]
+            _bare(axis)
+            axis.imshow(overlay(grey, values[row]), interpolation="bilinear")
+    for column, name in enumerate(["image", *maps]):
+        grid[0][column].set_title(name.replace(" (", "\n("), fontsize=8, color=INK)
+    return figure
+
+
+def overlay(grey: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Blend a signed map over a grey picture: orange speaks for the answer, blue against it; float (H, W, 3)."""
+    top = float(np.quantile(np.abs(values), 0.995)) or 1.0
+    strength = np.clip(values / top, -1, 1)[..., None]
+    base = np.repeat((0.25 + 0.6 * grey)[..., None], 3, 2)
+    warm, cold = np.array([0.90, 0.38, 0.0]), np.array([0.0, 0.36, 0.78])
+    colour = np.where(strength > 0, warm, cold)
+    weight = np.abs(strength) ** 0.8 * 0.9
+    return np.asarray(base * (1 - weight) + colour * weight)
+
+
+def background_mass(images: Artifact, maps: Mapping[str, Artifact]) -> Figure | None:
+    """Draw the share of positive credit on the background, where the image set knows the background."""
+    if "masks.safetensors" not in images.manifest["files"]:
+        return None
+    masks = images.tensors("masks.safetensors")
+    if "background" not in masks:
+        return None
+    background = masks["background"].astype(bool)
+    groups = images.rows()["group"].to_numpy()
+    names = [name for name in dict.fromkeys(groups) if name] or [""]
+    figure = Figure(figsize=(6.6, 0.34 * len(maps) * max(1, len(names) * 0.7) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for index, group in enumerate(names):
+        kept = groups == group if group else np.ones(len(groups), dtype=bool)
+        offset = (index - (len(names) - 1) / 2) * 0.26
+        points = [mass_on(artifact.tensors("maps.safetensors")["maps"], background)[kept] for artifact in maps.values()]
+        _points(axis, points, offset, PALETTE[index], f"{group or 'all'} images (n = {int(kept.sum())})")
+    axis.axvline(background.mean(), color=GREY, linestyle="--", linewidth=1, zorder=0)
+    axis.set_yticks(range(len(maps)), list(maps), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("share of positive credit on the background", fontsize=8)
+    axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+    _frame(axis)
+    return figure
+
+
+def mass_on(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return the share of each map's positive credit inside a region; NaN where no credit is positive; (N,)."""
+    positive = np.maximum(maps, 0).reshape(len(maps), -1)
+    inside = (positive * region.reshape(len(maps), -1)).sum(1)
+    total = positive.sum(1)
+    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+
+
+def _points(axis: Axes, samples: Sequence[np.ndarray], offset: float, colour: str, label: str) -> None:
+    draw = np.random.default_rng(0)
+    for row, values in enumerate(samples):
+        kept = values[np.isfinite(values)]
+        if not len(kept):
+            continue
+        means = kept[draw.integers(0, len(kept), (2000, len(kept)))].mean(1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        axis.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.6)
+        axis.plot(kept.mean(), row + offset, "o", color=colour, markersize=4.5, label=label if row == 0 else None)
+
+
+def scores(table: pd.DataFrame) -> Figure:
+    """Draw every score with its interval over the band of its null, one panel a metric and layer."""
+    panels = list(table.groupby(["subject", "layer", "metric"], sort=False))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    tallest = max(part["method"].nunique() for _, part in panels)
+    figure = Figure(figsize=(3.5 * columns, rows * (0.23 * tallest + 0.95)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axis in grid.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, ((_, layer, metric), part) in zip(grid.flat, panels, strict=False):
+        _score_panel(axis, part, f"{metric}{' @ ' + layer if layer else ''}")
+    return figure
+
+
+def _score_panel(axis: Axes, part: pd.DataFrame, title: str) -> None:
+    rows = [Score(**row) for row in part[[*Score.__dataclass_fields__]].to_dict("records")]
+    axis.axvspan(rows[0].null_low, rows[0].null_high, color=BAND, zorder=0)
+    axis.axvline(rows[0].null, color=GREY, linewidth=1, linestyle="--", zorder=1)
+    for index, row in enumerate(rows):
+        axis.plot([row.low, row.high], [index, index], color=PALETTE[0], linewidth=1.6)
+        face = "white" if row.at_null else PALETTE[0]
+        axis.plot(row.value, index, "o", color=PALETTE[0], markerfacecolor=face, markersize=5)
+        if np.isfinite(row.ceiling):
+            axis.plot(row.ceiling, index, "|", color=PALETTE[2], markersize=9, markeredgewidth=1.8)
+    axis.set_yticks(range(len(rows)), [row.method for row in rows], fontsize=7)
+    axis.invert_yaxis()
+    better = {"up": "higher is better", "down": "lower is better", "none": "no direction"}[rows[0].direction]
+    axis.set_title(f"{title}  ({better}, n = {rows[0].n})", fontsize=8, color=INK, loc="left")
+    _frame(axis)
+
+
+def curves(artifacts: Mapping[str, Artifact], metric: str) -> Figure:
+    """Draw the mean curve of each method for deletion or insertion."""
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axis = figure.subplots()
+    styles = ("-", "--", "-.", ":")
+    for index, (name, artifact) in enumerate(artifacts.items()):
+        found = artifact.tensors("curves.safetensors")
+        is_control = name.startswith("random")
+        axis.plot(
+            100 * found["x"],
+            found["y"].mean(0),
+            color=GREY if is_control else PALETTE[index % len(PALETTE)],
+            linestyle=":" if is_control else styles[index // len(PALETTE) % len(styles)],
+            linewidth=2 if is_control else 1.6,
+            label=name,
+        )
+    verb = {"deletion": "removed", "insertion": "inserted"}[metric]
+    axis.set_xlabel(f"pixels {verb}, most important first (%)", fontsize=8)
+    axis.set_ylabel("probability of the answer", fontsize=8)
+    axis.set_xlim(0, 100)
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _frame(axis)
+    return figure
+
+
+def concepts(artifacts: Mapping[str, Artifact], atoms: int = 6) -> Figure:
+    """Draw the top crops of the first atoms of each dictionary, one row an atom."""
+    crops = {
+        re.sub(r" seed 0$", "", name): artifact.tensors("crops.safetensors")["crops"][:atoms]
+        for name, artifact in artifacts.items()
+    }
+    rows = max(len(found) for found in crops.values())
+    places = next(iter(crops.values())).shape[1]
+    figure = Figure(figsize=(2.6 * len(crops) + 0.3, 0.46 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(1, len(crops), squeeze=False)[0]
+    for axis, (name, found) in zip(grid, crops.items(), strict=True):
+        axis.imshow(_mosaic(found, places), interpolation="bilinear")
+        axis.set_title(name.replace(" @ ", "\n"), fontsize=8, color=INK)
+        side = found.shape[2] + 2
+        axis.set_yticks(
+            [side * (row + 0.5) for row in range(len(found))], [f"atom {row}" for row in range(len(found))], fontsize=6
+        )
+        axis.set_xticks([])
+        axis.tick_params(length=0)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def _mosaic(crops: np.ndarray, places: int) -> np.ndarray:
+    atoms, _, height, width, _ = crops.shape
+    canvas = np.full((atoms * (height + 2), places * (width + 2), 3), 255, dtype=np.uint8)
+    for row in range(atoms):
+        for column in range(places):
+            top, left = row * (height + 2), column * (width + 2)
+            canvas[top : top + height, left : left + width] = crops[row, column]
+    return canvas
+
+
+def _bare(axis: Any) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _frame(axis: Axes) -> None:
+    axis.tick_params(labelsize=7, colors=INK)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color(GREY)

@@ -1,0 +1,146 @@
+"""The plan: one YAML file that says which explanations of which network are scored by which metrics."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from .config import Frozen, load_config
+from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, Registry, resolve_options
+
+Entry = str | dict[str, dict[str, Any]]
+
+
+class ImagesSpec(Frozen):
+    """Which pictures: a name the zoo knows, a split, and how many (drawn balanced, with a seed)."""
+
+    set: str
+    split: str = "test"
+    n: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ConceptsSpec(Frozen):
+    """Dictionaries to fit at some layers of the network, on one image set with concept labels."""
+
+    images: ImagesSpec
+    layers: tuple[str, ...] = Field(min_length=1)
+    k: int = Field(ge=1)
+    dictionaries: tuple[Entry, ...] = Field(min_length=1)
+    metrics: tuple[Entry, ...] = ()
+    seeds: int = Field(default=3, ge=2)
+    crops: int = Field(default=6, ge=0)
+    """Top crops kept for each atom, for people to look at."""
+
+
+class Plan(Frozen):
+    """One YAML file: which explanations of which network are scored by which metrics; lists multiply into cells."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")
+    seed: int = 0
+    network: tuple[str, ...] = Field(min_length=1)
+    images: ImagesSpec
+    attributions: tuple[Entry, ...] = Field(min_length=1)
+    metrics: tuple[Entry, ...] = ()
+    null_draws: int = Field(default=5, ge=1)
+    concepts: ConceptsSpec | None = None
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered function with its options filled in; `label` names it in tables and folders."""
+
+    name: str
+    options: Mapping[str, Any]
+    label: str
+    version: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"method": self.name, "options": dict(self.options), "version": self.version}
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read a plan and check every name and option in it before any work starts.
+
+    Raises
+    ------
+    LimenError
+        One sentence: file, key path, what was given, what is allowed, the nearest name.
+    """
+    plan = load_config(path, Plan)
+    expand(plan.attributions, ATTRIBUTIONS, f"{path}, key 'attributions'")
+    expand_metrics(plan.metrics, "maps", f"{path}, key 'metrics'")
+    if plan.concepts:
+        expand(plan.concepts.dictionaries, DICTIONARIES, f"{path}, key 'concepts.dictionaries'")
+        expand_metrics(plan.concepts.metrics, "dictionary", f"{path}, key 'concepts.metrics'")
+    return plan
+
+
+def expand(entries: Iterable[Entry], registry: Registry, where: str) -> list[Method]:
+    """Turn a plan's entries into methods; an option given as a list, where one value is due, multiplies."""
+    methods: list[Method] = []
+    for position, entry in enumerate(entries):
+        spot = f"{where}[{position}]"
+        if isinstance(entry, str):
+            name, given = entry, {}
+        elif len(entry) == 1:
+            ((name, given),) = entry.items()
+        else:
+            raise LimenError(f"{spot}: given {sorted(entry)}, allowed is one name, or one name with its options.")
+        try:
+            function = registry.load(name)
+        except LookupError as error:
+            raise LimenError(f"{spot}, {error}") from None
+        methods += [_method(name, function, choice, f"{spot}, {name}") for choice in _choices(function, given or {})]
+    labels = [method.label for method in methods]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise LimenError(f"{where}: '{label}' is listed twice; each entry must differ in name or options.")
+    return methods
+
+
+def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    parameters = inspect.signature(function).parameters
+    many = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, list) and name in parameters and "tuple" not in str(parameters[name].annotation)
+    }
+    for combination in itertools.product(*many.values()):
+        yield {**given, **dict(zip(many, combination, strict=True))}
+
+
+def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], where: str) -> Method:
+    options = resolve_options(function, given, where)
+    defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
+    changed = [f"{key}={options[key]}" for key in sorted(given) if options[key] != defaults[key]]
+    label = f"{name} ({', '.join(changed)})" if changed else name
+    return Method(name, options, label, function.card.version)  # type: ignore[attr-defined]
+
+
+def expand_metrics(entries: Iterable[Entry], of: str, where: str) -> list[Method]:
+    """Expand metric entries and refuse those `of` something else ('maps' or 'dictionary')."""
+    metrics = expand(entries, METRICS, where)
+    for metric in metrics:
+        card = METRICS.card(metric.name)
+        assert isinstance(card, MetricCard)
+        if card.of != of:
+            fitting = [name for name in METRICS.names() if getattr(METRICS.card(name), "of", None) == of]
+            raise LimenError(
+                f"{where}: '{metric.name}' is a metric of {card.of}; allowed here are metrics of {of}: "
+                f"{', '.join(fitting)}."
+            )
+    return metrics

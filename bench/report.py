@@ -1,0 +1,294 @@
+"""What a person looks at after a run: the leaderboard in the terminal, and one page with figures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from . import figures
+from .registry import METRICS, LimenError
+from .store import Artifact, Store, latest
+
+ARROWS = {"up": "↑", "down": "↓", "none": ""}
+
+
+def find_run(plan_path: Path, store: Path) -> Artifact:
+    """Return the newest run of a plan file.
+
+    Raises
+    ------
+    LimenError
+        If the plan was never run in this store.
+    """
+    from .plan import load_plan
+
+    return latest(Store(store), "runs", name=load_plan(plan_path).name)
+
+
+def number(value: float) -> str:
+    """Format a score: three significant decimals, a true minus sign, 'n/a' for NaN."""
+    if not math.isfinite(value):
+        return "n/a"
+    return f"{value:.3f}".replace("-", "−")
+
+
+def boards(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split a run's table into one leaderboard per subject, network and layer, best mean rank first."""
+    found = []
+    for (subject, network, layer), part in table.groupby(["subject", "network", "layer"], sort=False):
+        place = f"{network}, {layer}" if layer else network
+        found.append((f"{subject.capitalize()} methods · {place} · images: {part['images'].iloc[0]}", _ranked(part)))
+    return found
+
+
+def _ranked(part: pd.DataFrame) -> pd.DataFrame:
+    """Order methods by their mean rank over the metrics that have a direction."""
+    ranks: dict[str, list[float]] = {}
+    for _, column in part[part["direction"] != "none"].groupby("metric"):
+        place = column["value"].rank(ascending=column["direction"].iloc[0] == "down")
+        for method, rank in zip(column["method"], place, strict=True):
+            ranks.setdefault(method, []).append(float(rank))
+    mean = {method: float(np.nanmean(found)) for method, found in ranks.items()}
+    ordered = part.assign(rank=part["method"].map(mean).astype(float))
+    return ordered.sort_values(["rank", "method"], kind="stable", na_position="last")
+
+
+def print_leaderboard(table: pd.DataFrame, *, wide: bool | None = None) -> None:
+    """Print one leaderboard per subject: value, 95 % interval, and a mark where a score is at its null."""
+    console = Console(width=140 if wide else None)
+    for title, part in boards(table):
+        metrics = list(dict.fromkeys(part["metric"]))
+        show_interval = wide if wide is not None else console.width >= 34 + 23 * len(metrics)
+        console.print(_board(title, part, metrics, show_interval))
+        console.print()
+    console.print(
+        "○ the 95 % interval of (score − null) holds 0: cannot be told from chance. null: the same metric on random "
+        "maps or random dictionaries. Rank: mean over metrics with a direction. n and intervals: `limen bench table`.",
+        style="dim",
+    )
+
+
+def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval: bool) -> Table:
+    grid = Table(title=title, title_justify="left", header_style="bold", pad_edge=False, box=None)
+    grid.add_column("method", no_wrap=True)
+    for metric in metrics:
+        arrow = ARROWS[part.loc[part["metric"] == metric, "direction"].iloc[0]]
+        grid.add_column(f"{metric} {arrow}".strip(), justify="right", overflow="fold")
+    grid.add_column("rank", justify="right")
+    grid.add_column("s", justify="right")
+    for method in dict.fromkeys(part["method"]):
+        rows = part[part["method"] == method].set_index("metric")
+        cells = [_value(rows.loc[metric], show_interval) if metric in rows.index else Text("") for metric in metrics]
+        first = rows.iloc[0]
+        rank = f"{first['rank']:.1f}" if math.isfinite(first["rank"]) else ""
+        grid.add_row(Text(method), *cells, rank, f"{first['seconds']:.1f}")
+    grid.add_section()
+    grid.add_row(Text("null", style="dim"), *[_reference(part, metric, "null", show_interval) for metric in metrics])
+    if part["ceiling"].notna().any():
+        tops = [_reference(part, metric, "ceiling", False) for metric in metrics]
+        grid.add_row(Text("ceiling", style="dim"), *tops)
+    counts = [str(int(part.loc[part["metric"] == metric, "n"].iloc[0])) for metric in metrics]
+    grid.add_row(Text("n", style="dim"), *[Text(count, style="dim") for count in counts])
+    return grid
+
+
+def _value(row: Any, show_interval: bool) -> Text:
+    mark = " ○" if row["at_null"] else "  "
+    text = Text(number(row["value"]), style="dim" if row["at_null"] else "bold")
+    if show_interval:
+        text.append(f" [{number(row['low'])}, {number(row['high'])}]", style="dim")
+    text.append(mark)
+    return text
+
+
+def _reference(part: pd.DataFrame, metric: str, name: str, show_interval: bool) -> Text:
+    row = part[part["metric"] == metric].iloc[0]
+    if not math.isfinite(row[name]):
+        return Text("")
+    text = number(row[name])
+    if show_interval:
+        text += f" [{number(row['null_low'])}, {number(row['null_high'])}]"
+    return Text(text + "  ", style="dim")
+
+
+def format_table(table: pd.DataFrame, style: str) -> str:
+    """Render the tidy `Score` table as csv, json, latex or md, at full precision for csv and json."""
+    if style == "csv":
+        return table.to_csv(index=False)
+    if style == "json":
+        return table.to_json(orient="records", indent=2) + "\n"
+    short = table[["network", "layer", "method", "metric", "direction", "value", "low", "high", "null", "gain", "n"]]
+    rows = [
+        [number(cell) if isinstance(cell, float) else str(cell) for cell in row]
+        for row in short.itertuples(index=False)
+    ]
+    if style == "md":
+        lines = [list(short.columns), ["---"] * len(short.columns), *rows]
+        return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    body = " \\\\\n".join(" & ".join(cell.replace("_", r"\_").replace("−", "$-$") for cell in row) for row in rows)
+    heads = " & ".join(column.replace("_", r"\_") for column in short.columns)
+    aligned = "l" * 5 + "r" * 6
+    return f"\\begin{{tabular}}{{{aligned}}}\n\\hline\n{heads} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
+
+
+def write_report(run: Artifact, store: Store, output: Path) -> Path:
+    """Write the leaderboard page, its figures and the tidy table into a new folder; return the page.
+
+    Raises
+    ------
+    LimenError
+        If the folder exists and is not empty: nothing is overwritten.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise LimenError(f"{output}: is not empty; nothing is overwritten, give a new folder with -o.")
+    table = run.rows("table.parquet")
+    drawn = _figures(run, store, table)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "figures").mkdir(exist_ok=True)
+    pictures = []
+    for name, (title, caption, figure) in drawn.items():
+        data = _png(figure)
+        (output / "figures" / f"{name}.png").write_bytes(data)
+        pictures.append({"title": title, "caption": caption, "data": base64.b64encode(data).decode(), "name": name})
+    (output / "table.csv").write_text(format_table(table, "csv"), encoding="utf-8")
+    (output / "table.tex").write_text(format_table(table, "latex"), encoding="utf-8")
+    page = output / "report.html"
+    page.write_text(_page(run, table, pictures), encoding="utf-8")
+    return page
+
+
+def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tuple[str, str, Figure]]:
+    parents: Mapping[str, str] = run.manifest["parents"]
+    drawn: dict[str, tuple[str, str, Figure]] = {}
+    maps = {
+        role.split("/", 1)[1]: store.open("explanations", key)
+        for role, key in parents.items()
+        if role.startswith("explanations/")
+    }
+    images = store.open("images", parents["images"])
+    predictions = next(
+        store.open("predictions", key) for role, key in parents.items() if role.startswith("predictions")
+    )
+    drawn["explanations"] = (
+        "Explanations side by side",
+        "Each row is one image with the class the network answered; each column a method. One scale per map: "
+        "the 99.5th percentile of its absolute values; orange speaks for the answer, blue against it.",
+        figures.explanations(images, predictions, maps),
+    )
+    mass = figures.background_mass(images, maps)
+    if mass is not None:
+        drawn["background_mass"] = (
+            "Where the credit lies",
+            "Share of the positive credit that falls on the background, mean over images with a 95 % bootstrap "
+            "interval; the dashed line is the background's share of the area, which a random map gets.",
+            mass,
+        )
+    drawn["scores"] = (
+        "Scores against their null",
+        "Mean over images with a 95 % bootstrap interval; the band is the interval of the null (random maps or "
+        "random dictionaries); hollow markers cannot be told from it.",
+        figures.scores(table),
+    )
+    for metric in ("deletion", "insertion"):
+        curves = {
+            role.split("/")[1]: store.open("scores", key)
+            for role, key in parents.items()
+            if role.startswith("scores/") and role.endswith(f"/{metric}")
+        }
+        curves = {
+            name: artifact for name, artifact in curves.items() if "curves.safetensors" in artifact.manifest["files"]
+        }
+        if curves:
+            drawn[metric] = (
+                f"{metric.capitalize()} curves",
+                "Mean probability of the answered class over images; lower is better for deletion, higher for insertion.",
+                figures.curves(curves, metric),
+            )
+    crops = {
+        role.split("/", 1)[1]: store.open("dictionaries", key)
+        for role, key in parents.items()
+        if role.startswith("dictionaries/") and role.endswith("seed 0")
+    }
+    crops = {name: artifact for name, artifact in crops.items() if "crops.safetensors" in artifact.manifest["files"]}
+    if crops:
+        drawn["concepts"] = (
+            "Concepts",
+            "For each dictionary, the image regions that activate an atom most, one row an atom.",
+            figures.concepts(crops),
+        )
+    return drawn
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _page(run: Artifact, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = number
+    cards = {name: METRICS.card(name.split(" (")[0]) for name in dict.fromkeys(table["metric"])}
+    conventions = table.drop_duplicates("metric")[["metric", "convention"]].to_dict("records")
+    return environment.get_template("report.html").render(
+        run=run,
+        boards=[_board_rows(title, part) for title, part in boards(table)],
+        pictures=pictures,
+        cards=cards,
+        conventions=conventions,
+        arrows=ARROWS,
+    )
+
+
+def _board_rows(title: str, part: pd.DataFrame) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(part["metric"]))
+    first = {metric: part[part["metric"] == metric].iloc[0].to_dict() for metric in metrics}
+    methods = []
+    for method in dict.fromkeys(part["method"]):
+        rows = part[part["method"] == method].set_index("metric")
+        cells = [rows.loc[metric].to_dict() if metric in rows.index else None for metric in metrics]
+        methods.append(
+            {"name": method, "cells": cells, **rows.iloc[0][["rank", "seconds", "forwards", "backwards"]].to_dict()}
+        )
+    return {"title": title, "metrics": metrics, "first": first, "methods": methods}
+
+
+def draw_explanations(
+    *, network: str, images: str, method: str, split: str, n: int, seed: int, device: str, output: Path
+) -> None:
+    """Explain a few images with one method and write one PNG.
+
+    Raises
+    ------
+    LimenError
+        If the output exists already, or a name is unknown.
+    """
+    from . import api, zoo
+    from .engine import Engine
+    from .registry import ATTRIBUTIONS
+
+    if output.exists():
+        raise LimenError(f"{output}: exists already; nothing is overwritten.")
+    ATTRIBUTIONS.load(method)
+    chosen = zoo.load_images(images, split, n, seed)
+    engine = Engine(zoo.load_network(network, device=device), device=device)
+    inputs = engine.inputs(chosen.pictures)
+    scores = engine.scores(inputs, score="probability")
+    maps = engine.numpy(api.explain(method, engine, inputs, scores.argmax(1), seed=seed))[:, 0]
+    answered = [engine.network.classes[int(index)] for index in engine.numpy(scores.argmax(1))]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(_png(figures.side_by_side(chosen.pictures, answered, {method: maps})))

@@ -1,0 +1,422 @@
+"""The suite: a plan becomes cells, each cell becomes an artifact, and the artifacts become a table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import api, zoo
+from .engine import Engine, Network
+from .images import ImageSet, picture_hash
+from .plan import Method, Plan, expand, expand_metrics
+from .records import ImageRow, PredictionRow, Score, ScoreRow, frame
+from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS
+from .spaces.dictionary import ConceptData, Dictionary, top_positions
+from .store import Artifact, Store, artifact_key
+
+
+@dataclass
+class Progress:
+    """What the runner tells its caller: a cell begins, a cell is done or was there already."""
+
+    total: Callable[[int], None] = lambda count: None
+    begin: Callable[[str], None] = lambda label: None
+    done: Callable[[bool], None] = lambda reused: None
+
+
+class Runner:
+    """Run a plan's cells in order; an artifact that is there already is not made again."""
+
+    def __init__(self, plan: Plan, store: Store, engines: Mapping[str, Engine], progress: Progress) -> None:
+        self.plan = plan
+        self.store = store
+        self.engines = engines
+        self.progress = progress
+        self.parents: dict[str, str] = {}
+        self.scores: list[Score] = []
+
+    def run(self) -> Artifact:
+        """Make every missing artifact, then the run artifact with the table; return it."""
+        plan = self.plan
+        attributions = expand(plan.attributions, ATTRIBUTIONS, "attributions")
+        metrics = expand_metrics(plan.metrics, "maps", "metrics")
+        fits = expand(plan.concepts.dictionaries, DICTIONARIES, "dictionaries") if plan.concepts else []
+        concept_metrics = expand_metrics(plan.concepts.metrics, "dictionary", "metrics") if plan.concepts else []
+        images = zoo.load_images(
+            plan.images.set, plan.images.split, plan.images.n, plan.images.seed, **plan.images.options
+        )
+        layers = plan.concepts.layers if plan.concepts else ()
+        seeds = plan.concepts.seeds if plan.concepts else 0
+        maps_cells = 2 + len(metrics) + len(attributions) * (1 + len(metrics))
+        self.progress.total(
+            len(plan.network) * (maps_cells + len(layers) * len(fits) * (seeds + len(concept_metrics))) + 1
+        )
+        for name in plan.network:
+            self._network(name, images, attributions, metrics)
+            for layer in layers:
+                self._concepts(name, layer, fits, concept_metrics)
+        return self._finish()
+
+    def _cell(
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        role: str,
+        parents: Mapping[str, str],
+        make: Callable[[Any], None],
+    ) -> Artifact:
+        self.progress.begin(f"{kind}  {role}")
+        artifact = self.store.get(kind, artifact_key(kind, config, list(parents.values())))
+        reused = artifact is not None
+        if artifact is None:
+            with self.store.write(kind, config, parents=parents, seed=self.plan.seed) as draft:
+                make(draft)
+            artifact = self.store.open(kind, artifact_key(kind, config, list(parents.values())))
+        self.parents[f"{kind}/{role}" if role else kind] = artifact.key
+        self.progress.done(reused)
+        return artifact
+
+    def _network(self, name: str, images: ImageSet, attributions: Sequence[Method], metrics: Sequence[Method]) -> None:
+        engine, plan = self.engines[name], self.plan
+        network = engine.network
+        stored = self._images(images)
+        suffix = f" @ {name}" if len(plan.network) > 1 else ""
+        inputs = engine.inputs(images.pictures)
+        targets = engine.scores(inputs).argmax(1)
+
+        def predict(draft: Any) -> None:
+            logits = engine.numpy(engine.scores(inputs))
+            draft.write_rows(frame(PredictionRow, _predictions(images, logits, network.classes)))
+            draft.write_tensors({"logits": logits}, "logits.safetensors")
+            draft.facts["audit"] = dict(engine.audit)
+
+        identity = {"network": name, "fingerprint": network.fingerprint, "classes": list(network.classes)}
+        predictions = self._cell("predictions", identity, name if suffix else "", {"images": stored.key}, predict)
+        base = {"images": stored.key, "predictions": predictions.key}
+        nulls = {metric.label: self._null(metric, engine, images, inputs, targets, base, suffix) for metric in metrics}
+        for method in attributions:
+            explanation = self._explain(method, engine, inputs, targets, base, suffix)
+            for metric in metrics:
+                self._score_maps(
+                    metric, method, engine, images, inputs, targets, explanation, nulls[metric.label], suffix
+                )
+
+    def _images(self, images: ImageSet) -> Artifact:
+        spec = self.plan.images
+
+        def make(draft: Any) -> None:
+            _write_images(draft, images)
+
+        content = picture_hash(images.pictures)
+        config = {**spec.model_dump(), "name": images.name, "content": content}
+        return self._cell("images", config, "", {}, make)
+
+    def _explain(
+        self, method: Method, engine: Engine, inputs: Any, targets: Any, base: Mapping[str, str], suffix: str
+    ) -> Artifact:
+        def make(draft: Any) -> None:
+            with engine.meter() as cost:
+                maps = api.explain(method.name, engine, inputs, targets, seed=self.plan.seed, **method.options)
+            draft.write_tensors({"maps": engine.numpy(maps)[:, 0]}, "maps.safetensors")
+            draft.facts["cost"] = asdict(cost)
+
+        config = {
+            **method.identity,
+            "label": method.label,
+            "network": engine.network.name,
+            "space": "pixels",
+            "seed": self.plan.seed,
+        }
+        return self._cell("explanations", config, method.label + suffix, base, make)
+
+    def _null(
+        self,
+        metric: Method,
+        engine: Engine,
+        images: ImageSet,
+        inputs: Any,
+        targets: Any,
+        base: Mapping[str, str],
+        suffix: str,
+    ) -> np.ndarray:
+        def make(draft: Any) -> None:
+            null = api.null(
+                metric.name,
+                engine,
+                inputs,
+                targets,
+                seed=self.plan.seed,
+                null_draws=self.plan.null_draws,
+                masks=images.masks,
+                **metric.options,
+            )
+            draft.write_tensors({"null": np.asarray(null, dtype=np.float64)}, "null.safetensors")
+
+        config = {**metric.identity, "seed": self.plan.seed, "draws": self.plan.null_draws}
+        artifact = self._cell("nulls", config, metric.label + suffix, base, make)
+        return artifact.tensors("null.safetensors")["null"]
+
+    def _score_maps(
+        self,
+        metric: Method,
+        method: Method,
+        engine: Engine,
+        images: ImageSet,
+        inputs: Any,
+        targets: Any,
+        explanation: Artifact,
+        null: np.ndarray,
+        suffix: str,
+    ) -> None:
+        def make(draft: Any) -> None:
+            maps = engine.prepare(explanation.tensors("maps.safetensors")["maps"][:, None])
+            result = api.score(
+                metric.name,
+                engine,
+                inputs,
+                maps,
+                targets,
+                seed=self.plan.seed,
+                null=null,
+                masks=images.masks,
+                **metric.options,
+            )
+            score = self._summary(result, metric, method, engine, explanation.manifest["cost"])
+            _write_score(draft, result, score, images.ids)
+
+        config = {**metric.identity, "label": metric.label, "subject": method.label, "draws": self.plan.null_draws}
+        role = f"{method.label}{suffix}/{metric.label}"
+        artifact = self._cell("scores", config, role, {"explanation": explanation.key}, make)
+        self.scores.append(Score(**artifact.summary))
+
+    def _summary(
+        self,
+        result: api.ScoreResult,
+        metric: Method,
+        method: Method,
+        engine: Engine,
+        cost: Mapping[str, Any],
+        *,
+        subject: str = "attribution",
+        layer: str = "",
+        images: str = "",
+    ) -> Score:
+        return Score(
+            network=engine.network.name,
+            images=images or self.plan.images.set,
+            subject=subject,  # type: ignore[arg-type]
+            method=method.label,
+            options=", ".join(f"{key}={value}" for key, value in method.options.items()),
+            layer=layer,
+            metric=metric.label,
+            question=METRICS.group(metric.name),
+            seconds=float(cost["seconds"]),
+            forwards=int(cost["forwards"]),
+            backwards=int(cost["backwards"]),
+            **api.summarise(result),
+        )
+
+    def _concepts(self, name: str, layer: str, fits: Sequence[Method], metrics: Sequence[Method]) -> None:
+        spec = self.plan.concepts
+        assert spec is not None
+        engine = self.engines[name]
+        train, test = (
+            zoo.load_images(spec.images.set, split, spec.images.n, spec.images.seed, **spec.images.options)
+            for split in ("train", "test")
+        )
+        data, activations = _concept_data(engine, layer, train, test)
+        content = [picture_hash(part.pictures) for part in (train, test)]
+        base = {
+            "network": name,
+            "fingerprint": engine.network.fingerprint,
+            "layer": layer,
+            "images": spec.images.model_dump(),
+            "content": content,
+            "k": spec.k,
+        }
+        for method in fits:
+            fitted = [self._fit(method, engine, data, base, seed, test, activations) for seed in range(spec.seeds)]
+            dictionaries = [api.load_dictionary(engine, artifact.file("dictionary.safetensors")) for artifact in fitted]
+            for metric in metrics:
+                self._score_dictionaries(metric, method, engine, layer, dictionaries, data, fitted)
+
+    def _fit(
+        self,
+        method: Method,
+        engine: Engine,
+        data: ConceptData,
+        base: Mapping[str, Any],
+        seed: int,
+        pictures: ImageSet,
+        activations: Any,
+    ) -> Artifact:
+        spec = self.plan.concepts
+        assert spec is not None
+
+        def make(draft: Any) -> None:
+            with engine.meter() as cost:
+                fitted = api.fit_dictionary(method.name, data.train, spec.k, seed=seed, **method.options)
+            fitted.save(draft.path / "dictionary.safetensors")
+            draft.facts["cost"] = asdict(cost)
+            if seed == 0 and spec.crops:
+                crops = _crops(engine, fitted, activations, pictures.pictures, spec.crops)
+                draft.write_tensors({"crops": crops}, "crops.safetensors")
+
+        config = {**base, **method.identity, "label": method.label, "seed": seed}
+        return self._cell("dictionaries", config, f"{method.label} @ {base['layer']} seed {seed}", {}, make)
+
+    def _score_dictionaries(
+        self,
+        metric: Method,
+        method: Method,
+        engine: Engine,
+        layer: str,
+        dictionaries: Sequence[Dictionary],
+        data: ConceptData,
+        fitted: Sequence[Artifact],
+    ) -> None:
+        spec = self.plan.concepts
+        assert spec is not None
+
+        def make(draft: Any) -> None:
+            result = api.score_dictionaries(metric.name, dictionaries, data, seed=self.plan.seed, **metric.options)
+            score = self._summary(
+                result,
+                metric,
+                method,
+                engine,
+                fitted[0].manifest["cost"],
+                subject="dictionary",
+                layer=layer,
+                images=spec.images.set,
+            )
+            _write_score(draft, result, score, result.samples)
+
+        config = {**metric.identity, "label": metric.label, "subject": method.label, "layer": layer}
+        parents = {f"dictionary {index}": artifact.key for index, artifact in enumerate(fitted)}
+        artifact = self._cell("scores", config, f"{method.label} @ {layer}/{metric.label}", parents, make)
+        self.scores.append(Score(**artifact.summary))
+
+    def _finish(self) -> Artifact:
+        config = {**self.plan.model_dump(mode="json"), "fingerprints": self._fingerprints()}
+
+        def make(draft: Any) -> None:
+            draft.write_rows(frame(Score, self.scores), "table.parquet")
+
+        parents = dict(self.parents)
+        self.progress.begin("runs")
+        key = artifact_key("runs", config, list(parents.values()))
+        artifact = self.store.get("runs", key)
+        if artifact is None:
+            with self.store.write("runs", config, parents=parents, seed=self.plan.seed) as draft:
+                make(draft)
+            artifact = self.store.open("runs", key)
+        self.progress.done(False)
+        return artifact
+
+    def _fingerprints(self) -> list[str]:
+        return [self.engines[name].network.fingerprint for name in self.plan.network]
+
+
+def load_engines(plan: Plan, *, device: str, precision: str, progress: bool = True) -> dict[str, Engine]:
+    """Load (or train) each network of a plan and put an engine on it."""
+    networks: dict[str, Network] = {
+        name: zoo.load_network(name, device=device, progress=progress) for name in plan.network
+    }
+    return {name: Engine(network, device=device, precision=precision) for name, network in networks.items()}
+
+
+def _predictions(images: ImageSet, logits: np.ndarray, classes: Sequence[str]) -> list[PredictionRow]:
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    predicted = logits.argmax(1)
+    return [
+        PredictionRow(
+            image_id=image_id,
+            index=index,
+            predicted=int(predicted[index]),
+            predicted_class=str(classes[int(predicted[index])]),
+            probability=float(probabilities[index, predicted[index]]),
+            correct=bool(predicted[index] == images.labels[index]),
+        )
+        for index, image_id in enumerate(images.ids)
+    ]
+
+
+def _write_images(draft: Any, images: ImageSet) -> None:
+    groups = images.groups or ("",) * len(images)
+    rows = [
+        ImageRow(
+            image_id=image_id,
+            index=index,
+            label=int(images.labels[index]),
+            class_name=images.classes[int(images.labels[index])],
+            group=groups[index],
+            sha256=picture_hash(images.pictures[index]),
+        )
+        for index, image_id in enumerate(images.ids)
+    ]
+    draft.write_rows(frame(ImageRow, rows))
+    draft.write_tensors({"pictures": images.pictures}, "pictures.safetensors")
+    if images.masks:
+        masks = {name: mask.astype(np.uint8) for name, mask in images.masks.items()}
+        draft.write_tensors(masks, "masks.safetensors")
+
+
+def _write_score(draft: Any, result: api.ScoreResult, score: Score, samples: Sequence[str]) -> None:
+    ceiling = np.full(len(result.values), np.nan) if result.ceiling is None else result.ceiling
+    rows = [
+        ScoreRow(sample=str(name), value=float(value), null=float(null), ceiling=float(top))
+        for name, value, null, top in zip(samples, result.values, result.null, ceiling, strict=True)
+    ]
+    table = frame(ScoreRow, rows)
+    for name, column in result.extra.items():
+        table[name] = np.asarray(column)
+    draft.write_rows(table)
+    if result.curve_x is not None and result.curve_y is not None:
+        draft.write_tensors(
+            {"x": np.asarray(result.curve_x, dtype=np.float64), "y": np.asarray(result.curve_y, dtype=np.float64)},
+            "curves.safetensors",
+        )
+    draft.summary.update(asdict(score))
+
+
+def _concept_data(engine: Engine, layer: str, train: ImageSet, test: ImageSet) -> tuple[ConceptData, Any]:
+    taps = [engine.tap(engine.inputs(part.pictures), layer) for part in (train, test)]
+    pooled = [tap.flatten(2).mean(2) if tap.ndim > 2 else tap for tap in taps]
+    labels = [None if part.concepts is None else engine.prepare(part.concepts).bool() for part in (train, test)]
+    data = ConceptData(
+        train=pooled[0],
+        test=pooled[1],
+        train_labels=labels[0],
+        test_labels=labels[1],
+        label_names=train.concept_names,
+    )
+    return data, taps[1]
+
+
+def _crops(engine: Engine, fitted: Dictionary, activations: Any, pictures: np.ndarray, count: int) -> np.ndarray:
+    """Cut each atom's most activating places out of the pictures: uint8 (k, count, side, side, 3)."""
+    images, channels, height, width = activations.shape
+    flat = activations.permute(0, 2, 3, 1).reshape(-1, channels)
+    codes = fitted.encode(flat).reshape(images, height, width, -1)
+    chosen = engine.numpy(top_positions(codes, count)).astype(int)
+    size = pictures.shape[1]
+    side = min(size, max(size // 4, 2 * size // height))
+    crops = np.zeros((chosen.shape[0], count, side, side, 3), dtype=np.uint8)
+    for atom, place in itertools.product(range(chosen.shape[0]), range(count)):
+        image, row, column = chosen[atom, place]
+        top = int(np.clip((row + 0.5) * size / height - side / 2, 0, size - side))
+        left = int(np.clip((column + 0.5) * size / width - side / 2, 0, size - side))
+        crops[atom, place] = pictures[image, top : top + side, left : left + side]
+    return crops
+
+
+def run_table(artifact: Artifact) -> pd.DataFrame:
+    """Return the tidy `Score` table of a run artifact."""
+    return artifact.rows("table.parquet")
