@@ -1,0 +1,151 @@
+"""A run resumes: killed at any moment and started again, it ends in the same rows, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import zoo
+from bench.plan import load_plan
+from bench.records import Score, ScoreRow, columns
+from bench.runner import Progress, Runner, load_engines
+from bench.store import Store
+
+PLAN = """
+name: small
+network: tiny@digits
+images: {set: digits, n: 12}
+attributions: [random, saliency, grad_cam, {rise: {masks: 60, cells: 4}}]
+metrics: [{deletion: {steps: 8}}, {mu_fidelity: {subsets: 30}}, sparseness]
+null_draws: 2
+concepts:
+  images: {set: collages, n: 60, options: {objects: 10}}
+  layers: [LAYER]
+  k: 6
+  dictionaries: [neurons, pca, nmf]
+  seeds: 2
+  crops: 3
+  metrics: [dictionary_stability, reconstruction_r2]
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    zoo.load_network("tiny@digits", cache=folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def plan_path(tmp_path, cache):
+    network = zoo.load_network("tiny@digits", cache=cache, progress=False)
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN.replace("LAYER", network.layer))
+    return path
+
+
+def run(path, store, cache, monkeypatch, progress=None):
+    monkeypatch.setenv("LIMEN_CACHE", str(cache))
+    plan = load_plan(path)
+    engines = load_engines(plan, device="cpu", precision="fp32", progress=False)
+    return Runner(plan, store, engines, progress or Progress()).run()
+
+
+def content(store: Path) -> dict[str, str]:
+    """Hash every file of every artifact except manifests, whose times and costs may differ."""
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.rglob("*"))
+        if path.is_file() and path.name not in {"manifest.json", "table.parquet"} and "/." not in str(path)
+    }
+
+
+def test_run_leaves_rows_the_next_packages_can_read(plan_path, tmp_path, cache, monkeypatch):
+    store = Store(tmp_path / "store")
+    artifact = run(plan_path, store, cache, monkeypatch)
+    table = artifact.rows("table.parquet")
+    assert list(table.columns) == columns(Score)
+    assert len(table) == 4 * 3 + 3 * 2
+    assert np.isfinite(table[["value", "low", "high", "null", "gain"]]).all().all()
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+    for role, key in artifact.manifest["parents"].items():
+        assert store.open(role.split("/")[0], key).verify() == []
+    scores = store.open("scores", artifact.manifest["parents"]["scores/saliency/deletion (steps=8)"])
+    assert set(columns(ScoreRow)) <= set(scores.rows().columns)
+    assert len(scores.rows()) == 12
+    crops = store.open(
+        "dictionaries",
+        artifact.manifest["parents"][
+            "dictionaries/nmf @ " + json.loads(json.dumps(artifact.config["concepts"]["layers"][0])) + " seed 0"
+        ],
+    )
+    assert crops.tensors("crops.safetensors")["crops"].shape[:2] == (6, 3)
+
+
+def test_second_run_makes_nothing_again(plan_path, tmp_path, cache, monkeypatch):
+    store = Store(tmp_path / "store")
+    first = run(plan_path, store, cache, monkeypatch)
+    before = content(store.root)
+    made = []
+    second = run(plan_path, store, cache, monkeypatch, Progress(done=lambda reused: made.append(not reused)))
+    assert second.key == first.key
+    assert content(store.root) == before
+    assert sum(made) == 0
+
+
+@pytest.mark.long
+def test_killed_ten_times_and_resumed_ends_in_the_same_rows(plan_path, tmp_path, cache, monkeypatch):
+    whole = Store(tmp_path / "whole")
+    run(plan_path, whole, cache, monkeypatch)
+    draw = np.random.default_rng(0)
+    torn = tmp_path / "torn"
+    code = "from bench.cli import limen; limen()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "bench",
+        "run",
+        str(plan_path),
+        "--store",
+        str(torn),
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+    ]
+    environment = {
+        **os.environ,
+        "LIMEN_CACHE": str(cache),
+        "OMP_NUM_THREADS": str(os.environ.get("OMP_NUM_THREADS", "2")),
+    }
+    begin = time.monotonic()
+    subprocess.run(
+        [*command[:-6], str(plan_path), "--store", str(tmp_path / "timing"), "--device", "cpu", "--precision", "fp32"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    length = time.monotonic() - begin
+    kills = 0
+    for _ in range(10):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=float(draw.uniform(0.3, 1.0)) * length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills >= 5
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert content(torn) == content(whole.root) == content(tmp_path / "timing")
+    assert "small" in done.stdout
