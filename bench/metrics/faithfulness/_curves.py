@@ -30,7 +30,7 @@ def ranks(maps: Tensor, draws: list[Draws]) -> Tensor:
     shuffled = torch.stack([own.permutation(flat.shape[1]) for own in draws])
     order = flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
     first_to_last = shuffled.gather(1, order)
-    places = (torch.ones_like(first_to_last).cumsum(dim=1) - 1)
+    places = torch.ones_like(first_to_last).cumsum(dim=1) - 1
     return torch.empty_like(first_to_last).scatter_(1, first_to_last, places).reshape(maps.shape)
 
 

@@ -56,6 +56,4 @@ def insertion(
     ----------
     Petsiuk, Das, Saenko 2018, arXiv:1806.07421.
     """
-    return curve(
-        engine, images, targets, maps, space=space, draws=draws, steps=steps, score=score, insert=True
-    )
+    return curve(engine, images, targets, maps, space=space, draws=draws, steps=steps, score=score, insert=True)

@@ -1,0 +1,542 @@
+"""Explain and score by name: resolves names and options, adds null, interval and gain."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .engine import Cost, Draws, Engine
+from .records import Measurement
+from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, resolve_options
+from .spaces import ConceptData, Dictionary, Pixels, Space
+
+Method = str | Callable[..., Any]
+Pictures = Tensor | np.ndarray
+Classes = Tensor | np.ndarray | Sequence[int] | int | None
+RESAMPLES = 2000
+"""Bootstrap resamples of an interval."""
+NULL = "random"
+"""The file in `attributions` and in `dictionaries` that knows nothing."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over samples with its 95 % bootstrap interval; the limits are NaN below two samples."""
+
+    mean: float
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        """Tell whether `value` cannot be excluded; an interval that is not known excludes nothing."""
+        return not (value < self.low or value > self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    """A score that is never alone.
+
+    Attributes
+    ----------
+    metric : registered name, or the function's
+    card : what the metric is, its direction and bounds
+    values, null, ceiling : (N,) float64; the ceiling is NaN where none exists
+    convention : score type, baseline, normalisation, AUC rule
+    samples : names of the samples where they are not images
+    curve_x, curve_y, null_curve_y : (T,), (N, T), (N, T) or None
+    extra : further named arrays (N,)
+    cost : what measuring `values` cost; the null is not in it
+    seed : seed of the metric's draws and of the bootstrap
+    """
+
+    metric: str
+    card: MetricCard
+    values: np.ndarray
+    null: np.ndarray
+    ceiling: np.ndarray
+    convention: str
+    samples: tuple[str, ...] = ()
+    curve_x: np.ndarray | None = None
+    curve_y: np.ndarray | None = None
+    null_curve_y: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+    seed: int = 0
+
+    @property
+    def direction(self) -> Literal["up", "down", "none"]:
+        return self.card.direction
+
+    @cached_property
+    def gains(self) -> np.ndarray:
+        """Value minus null of each sample, signed so that larger is better ('none': as it is)."""
+        difference = self.values - self.null
+        return -difference if self.direction == "down" else difference
+
+    @cached_property
+    def value(self) -> Interval:
+        return bootstrap(self.values, seed=self.seed)
+
+    @cached_property
+    def null_value(self) -> Interval:
+        return bootstrap(self.null, seed=self.seed)
+
+    @cached_property
+    def gain(self) -> Interval:
+        return bootstrap(self.gains, seed=self.seed)
+
+    @property
+    def at_null(self) -> bool:
+        """True if the interval of the gain holds 0: this score cannot be told from chance."""
+        return self.gain.holds(0.0)
+
+    @property
+    def n(self) -> int:
+        """Samples with a finite value."""
+        return int(np.isfinite(self.values).sum())
+
+
+def bootstrap(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95) -> Interval:
+    """Return the mean of the finite values with its percentile bootstrap interval over samples.
+
+    Parameters
+    ----------
+    values : (N,)
+    seed : int
+    resamples : int
+    level : coverage of the interval
+    """
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if finite.size < 2:
+        return Interval(float(finite.mean()) if finite.size else float("nan"), float("nan"), float("nan"))
+    draws = np.random.default_rng(seed)
+    means = [finite[draws.integers(finite.size, size=finite.size)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(finite.mean()), float(low), float(high))
+
+
+def explain(
+    method: Method,
+    engine: Engine,
+    images: Pictures,
+    targets: Classes = None,
+    *,
+    space: Space | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Tensor:
+    """Explain the score of `targets` on each image.
+
+    Parameters
+    ----------
+    method : str or callable
+        A registered name, a function that carries a card, or anyone's explainer
+        `(module, images (N, C, H, W), targets (N,)) -> maps` of shape (N, H, W), (N, 1, H, W) or (N, C, H, W), the
+        last summed over channels with sign. A captum attribution is
+        `lambda module, images, targets: captum.attr.Saliency(module).attribute(images, targets, abs=False)`.
+    engine : Engine
+    images : uint8 pictures (N, H, W, 3), or floats (N, C, H, W) normalised as the network wants them
+    targets : class of each image, or one for all; None takes the predicted ones
+    space : Space; None is `Pixels()`
+    seed : int
+    **options
+        The method's own options; `limen bench list attribution` names them.
+
+    Returns
+    -------
+    Tensor (N, 1, H, W) float32, signed, on the engine's device
+        Over the coordinates of `space`, which for `Pixels` are the pixels.
+
+    Raises
+    ------
+    LimenError
+        For an unknown name or option, images or targets of a wrong shape, or maps that are not finite.
+    """
+    space = Pixels() if space is None else space
+    inputs, classes = prepare(engine, images, targets)
+    function, name = resolve(method, ATTRIBUTIONS.load)
+    where = f"attribution '{name}'"
+    if hasattr(function, "card"):
+        injected = {"space": space, "draws": engine.draws(seed, "attribution", name)}
+        arguments = {**resolve_options(function, options, where), **wanted(function, injected)}
+        maps = function(engine, inputs, classes, **arguments)
+    else:
+        if options:
+            raise LimenError(
+                f"{where}: given options {', '.join(options)}, a plain callable takes none; bind them beforehand."
+            )
+        maps = function(engine.network.module, inputs.clone(), classes.clone())
+    return check_maps(maps, space.coordinates(engine, inputs), where)
+
+
+def score(
+    metric: Method,
+    engine: Engine,
+    images: Pictures,
+    maps: Pictures,
+    targets: Classes = None,
+    *,
+    space: Space | None = None,
+    seed: int = 0,
+    null: Measurement | None = None,
+    null_draws: int = 5,
+    **options: Any,
+) -> ScoreResult:
+    """Score maps with one metric, beside the same metric on random maps.
+
+    Parameters
+    ----------
+    metric : str or callable
+        A registered name, or a function that carries a metric card.
+    engine : Engine
+    images : as for `explain`
+    maps : (N, 1, H, W) or (N, H, W), signed; larger is more relevant
+    targets : the classes that were explained; None takes the predicted ones
+    space : Space; None is `Pixels()`
+    seed : int
+        Seeds the metric's own draws, which are the same for every method, and the bootstrap.
+    null : Measurement
+        What `measure_null` gave for this metric, its options, these images and this engine; None measures it here.
+    null_draws : random maps an image, averaged
+    **options
+        The metric's own options.
+
+    Returns
+    -------
+    ScoreResult
+
+    Raises
+    ------
+    LimenError
+        For an unknown name or option, a metric of dictionaries, or arrays whose shapes disagree.
+    """
+    space = Pixels() if space is None else space
+    inputs, classes = prepare(engine, images, targets)
+    function, name = resolve_metric(metric, "maps")
+    run = bind(function, engine, inputs, classes, space, seed, options)
+    credit = check_maps(engine.prepare(maps), space.coordinates(engine, inputs), f"metric '{name}', maps")
+    with engine.meter() as cost:
+        measured = run(credit)
+    if null is None and measured.null is None:
+        null = measure_null(metric, engine, inputs, classes, space=space, seed=seed, null_draws=null_draws, **options)
+    return result(name, function.card, engine, measured, null, cost, seed)
+
+
+def measure_null(
+    metric: Method,
+    engine: Engine,
+    images: Pictures,
+    targets: Classes = None,
+    *,
+    space: Space | None = None,
+    seed: int = 0,
+    null_draws: int = 5,
+    **options: Any,
+) -> Measurement:
+    """Measure a metric on random maps, averaged over draws for each image: the chance floor of `score`.
+
+    It depends on no method, so measure it once and hand it to `score(..., null=...)` for all of them.
+
+    Parameters
+    ----------
+    metric, engine, images, targets, space, seed, **options : as for `score`
+    null_draws : random maps an image
+
+    Returns
+    -------
+    Measurement
+        Values (N,), and curves (N, T) if the metric has them, averaged over the draws.
+    """
+    if null_draws < 1:
+        raise LimenError(f"metric '{metric}', option 'null_draws': given {null_draws}, allowed is 1 or more.")
+    space = Pixels() if space is None else space
+    inputs, classes = prepare(engine, images, targets)
+    run = bind(metric, engine, inputs, classes, space, seed, options)
+    control = ATTRIBUTIONS.load(NULL)
+    measured = []
+    for draw in range(null_draws):
+        injected = wanted(control, {"space": space, "draws": engine.draws(seed, "null", draw)})
+        measured.append(run(control(engine, inputs, classes, **injected)))
+    curves = [as_numpy(engine, one.curve_y) for one in measured if one.curve_y is not None]
+    return Measurement(
+        values=np.mean([as_numpy(engine, one.values) for one in measured], axis=0),
+        curve_x=measured[0].curve_x,
+        curve_y=np.mean(curves, axis=0) if curves else None,
+        convention=f"{measured[0].convention}; mean of {null_draws} uniform random maps an image",
+    )
+
+
+def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int = 0, **options: Any) -> Dictionary:
+    """Fit a dictionary of `k` atoms to activations.
+
+    Parameters
+    ----------
+    method : str or callable
+        A registered name, or a function that carries a card.
+    activations : (n, d) floats
+    k : number of atoms
+    seed : int
+    **options
+        The method's own options.
+
+    Returns
+    -------
+    Dictionary
+
+    Raises
+    ------
+    LimenError
+        For an unknown name or option, or activations that are not finite floats (n, d).
+    """
+    function, name = resolve(method, DICTIONARIES.load)
+    where = f"dictionary '{name}'"
+    data = activations if isinstance(activations, Tensor) else torch.from_numpy(np.asarray(activations))
+    if data.ndim != 2 or not data.is_floating_point() or not bool(data.isfinite().all()):
+        raise LimenError(
+            f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are finite floats (n, d)."
+        )
+    if k < 1:
+        raise LimenError(f"{where}: given k = {k}, allowed is 1 or more.")
+    injected = wanted(function, {"draws": Draws(seed, "dictionary", name)})
+    fitted = function(data, k, **resolve_options(function, options, where), **injected)
+    if not isinstance(fitted, Dictionary):
+        raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")
+    return fitted
+
+
+def score_dictionaries(
+    metric: Method,
+    dictionaries: Sequence[Dictionary],
+    data: ConceptData,
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> ScoreResult:
+    """Score one method's dictionaries, beside what the metric says of random ones.
+
+    Parameters
+    ----------
+    metric : str or callable
+        A registered name, or a function that carries a metric card.
+    dictionaries : one or more fits of the same method, for example over seeds
+    data : ConceptData
+    seed : int
+    **options
+        The metric's own options.
+
+    Returns
+    -------
+    ScoreResult
+        The null is the metric's own where it knows one, else its value on as many random dictionaries of the same
+        sizes.
+
+    Raises
+    ------
+    LimenError
+        For an unknown name or option, a metric of maps, or no dictionary.
+    """
+    function, name = resolve_metric(metric, "dictionary")
+    if not dictionaries:
+        raise LimenError(f"metric '{name}': given no dictionary, allowed is one or more.")
+    arguments = resolve_options(function, options, f"metric '{name}'")
+
+    def run(subjects: Sequence[Dictionary]) -> Measurement:
+        injected = wanted(function, {"draws": Draws(seed, "metric", name)})
+        return function(subjects, data, **arguments, **injected)  # type: ignore[no-any-return]
+
+    measured = run(dictionaries)
+    null = None
+    if measured.null is None:
+        blind = [
+            fit_dictionary(NULL, data.train, len(one.atoms), seed=seed + index)
+            for index, one in enumerate(dictionaries)
+        ]
+        null = run(blind)
+    return result(name, function.card, None, measured, null, Cost(), seed)
+
+
+def summarise(scored: ScoreResult) -> dict[str, Any]:
+    """Return the fields of `bench.records.Score` that a result knows itself; the caller adds what it was run on."""
+    value, null, gain = scored.value, scored.null_value, scored.gain
+    ceiling = scored.ceiling[np.isfinite(scored.ceiling)]
+    return {
+        "subject": "attribution" if scored.card.of == "maps" else "dictionary",
+        "metric": scored.metric,
+        "question": METRICS.group(scored.metric),
+        "direction": scored.direction,
+        "value": value.mean,
+        "low": value.low,
+        "high": value.high,
+        "null": null.mean,
+        "null_low": null.low,
+        "null_high": null.high,
+        "gain": gain.mean,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "at_null": scored.at_null,
+        "ceiling": float(ceiling.mean()) if ceiling.size else float("nan"),
+        "n": scored.n,
+        "seconds": scored.cost.seconds,
+        "forwards": scored.cost.forwards,
+        "backwards": scored.cost.backwards,
+        "convention": scored.convention,
+    }
+
+
+def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor, Tensor]:
+    """Return images (N, C, H, W) float32 and targets (N,) int64 on the engine's device.
+
+    Raises
+    ------
+    LimenError
+        For a wrong type or shape, a number that is not finite, or a class the network does not have.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise LimenError(
+            f"images: given shape {tuple(images.shape)}, allowed are uint8 pictures (N, H, W, 3) "
+            "or normalised floats (N, C, H, W)."
+        )
+    pictures = "uint8" in str(images.dtype)
+    if pictures:
+        images = np.asarray(images)
+    elif "float" not in str(images.dtype):
+        raise LimenError(
+            f"images: given {images.dtype}, allowed are uint8 pictures (N, H, W, 3) or normalised floats (N, C, H, W)."
+        )
+    inputs = engine.inputs(images) if pictures else engine.prepare(images)
+    if not bool(inputs.isfinite().all()):
+        raise LimenError("images: given numbers that are not finite, allowed are finite floats.")
+    scores = engine.scores(inputs)
+    if targets is None:
+        return inputs, scores.argmax(dim=1)
+    given = np.asarray(targets.tolist() if isinstance(targets, Tensor) else targets)
+    classes = np.broadcast_to(given, (len(inputs),)) if given.ndim == 0 else given
+    if classes.shape != (len(inputs),) or not np.issubdtype(classes.dtype, np.integer):
+        raise LimenError(
+            f"targets: given {given.dtype} of shape {given.shape}, allowed is one whole number for each of the "
+            f"{len(inputs)} images, or one for all."
+        )
+    if classes.min() < 0 or classes.max() >= scores.shape[1]:
+        raise LimenError(
+            f"targets: given classes {classes.min()} to {classes.max()}, allowed are 0 to {scores.shape[1] - 1}."
+        )
+    return inputs, inputs.new_tensor(classes.tolist(), dtype=torch.int64)
+
+
+def resolve(method: Method, load: Callable[[str], Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
+    """Return a function and the name to call it by in errors and seeds."""
+    if isinstance(method, str):
+        return load(method), method
+    card = getattr(method, "card", None)
+    return method, str(card.name if card else getattr(method, "__name__", type(method).__name__))
+
+
+def resolve_metric(metric: Method, of: Literal["maps", "dictionary"]) -> tuple[Callable[..., Any], str]:
+    """Return a metric of the wanted subject and its name.
+
+    Raises
+    ------
+    LimenError
+        If it has no metric card, or scores something else.
+    """
+    function, name = resolve(metric, METRICS.load)
+    card = getattr(function, "card", None)
+    if not isinstance(card, MetricCard):
+        raise LimenError(f"metric '{name}': has no card; allowed is a name or a function under bench.registry.metric.")
+    if card.of != of:
+        raise LimenError(f"metric '{name}': given {of}, allowed is what it scores: {card.of}.")
+    return function, name
+
+
+def wanted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of what is offered the keyword arguments a function names."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in offered.items() if name in names}
+
+
+def bind(
+    metric: Method, engine: Engine, images: Tensor, targets: Tensor, space: Space, seed: int, options: Mapping[str, Any]
+) -> Callable[[Tensor], Measurement]:
+    """Return a metric of maps as a function of the maps alone; its draws are the same whatever it scores."""
+    function, name = resolve_metric(metric, "maps")
+    arguments = resolve_options(function, options, f"metric '{name}'")
+
+    def run(maps: Tensor) -> Measurement:
+        injected = wanted(function, {"space": space, "draws": engine.draws(seed, "metric", name)})
+        return function(engine, images, targets, maps, **arguments, **injected)  # type: ignore[no-any-return]
+
+    return run
+
+
+def result(
+    name: str,
+    card: MetricCard,
+    engine: Engine | None,
+    measured: Measurement,
+    null: Measurement | None,
+    cost: Cost,
+    seed: int,
+) -> ScoreResult:
+    """Put a measurement and its null together, in numpy; a metric's own null goes before the measured one."""
+    values = as_numpy(engine, measured.values)
+    floor = as_numpy(engine, measured.null if measured.null is not None else null.values if null else np.nan)
+    if floor.ndim and floor.shape != values.shape:
+        raise LimenError(
+            f"metric '{name}', null: given {floor.shape[0]} values for {values.shape[0]} samples; they must be the same."
+        )
+    ceiling = np.nan if measured.ceiling is None else as_numpy(engine, measured.ceiling)
+    return ScoreResult(
+        metric=name,
+        card=card,
+        values=values,
+        null=np.broadcast_to(floor, values.shape).copy(),
+        ceiling=np.broadcast_to(ceiling, values.shape).copy(),
+        convention=measured.convention,
+        samples=measured.samples,
+        curve_x=optional(engine, measured.curve_x),
+        curve_y=optional(engine, measured.curve_y),
+        null_curve_y=optional(engine, null.curve_y if null else None),
+        extra={key: as_numpy(engine, column) for key, column in measured.extra.items()},
+        cost=cost,
+        seed=seed,
+    )
+
+
+def check_maps(maps: Any, coordinates: Tensor, where: str) -> Tensor:
+    """Return maps as float32 (N, 1, *places), channels summed with sign.
+
+    Raises
+    ------
+    LimenError
+        If they are not a tensor of that many places, or not finite.
+    """
+    expected = (len(coordinates), 1, *coordinates.shape[2:])
+    if isinstance(maps, Tensor) and maps.shape == (expected[0], *expected[2:]):
+        maps = maps.unsqueeze(1)
+    if isinstance(maps, Tensor) and maps.shape == coordinates.shape and maps.shape != expected:
+        maps = maps.sum(dim=1, keepdim=True)
+    if not isinstance(maps, Tensor) or maps.shape != expected:
+        shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise LimenError(f"{where}: given {shape}, allowed is a tensor of shape {expected}.")
+    if not bool(maps.isfinite().all()):
+        raise LimenError(f"{where}: given numbers that are not finite, allowed are finite maps.")
+    return maps.detach().float()
+
+
+def as_numpy(engine: Engine | None, values: Any) -> np.ndarray:
+    """Return numbers on any device as float64."""
+    plain = engine.numpy(values) if engine is not None and isinstance(values, Tensor) else values
+    return np.asarray(plain, dtype=np.float64)
+
+
+def optional(engine: Engine | None, values: Any) -> np.ndarray | None:
+    """Return a curve as float64, or None where there is none."""
+    return None if values is None else as_numpy(engine, values)

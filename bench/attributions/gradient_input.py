@@ -1,0 +1,32 @@
+"""Gradient x input: the first-order share of each coordinate in the score."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..engine import Engine
+from ..registry import attribution
+from ..spaces import Space
+
+
+@attribution(version=1, citation="arXiv:1605.01713", cost="1 forward + 1 backward")
+def gradient_input(engine: Engine, images: Tensor, targets: Tensor, *, space: Space) -> Tensor:
+    """Multiply each coordinate by the derivative of the logit, summed over channels with sign.
+
+    Parameters
+    ----------
+    engine : Engine
+    images : (N, C, H, W) float32, normalised
+    targets : (N,) int64, the classes to explain
+    space : Space, the coordinates that receive the credit
+
+    Returns
+    -------
+    (N, 1, H, W), signed
+
+    References
+    ----------
+    Shrikumar et al. 2016, arXiv:1605.01713.
+    """
+    coordinates = space.coordinates(engine, images)
+    return space.credit(coordinates * engine.gradients(images, targets, space=space))
