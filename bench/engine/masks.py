@@ -1,0 +1,49 @@
+"""Masks of images, built only when their batch is run: 1 keeps, 0 replaces by the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..registry import LimenError
+
+Build = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """`count` masks an image.
+
+    Attributes
+    ----------
+    count : int
+        Masks an image.
+    build : callable
+        `build(image_index (B,), mask_index (B,))` gives (B, d) cell weights or (B, 1, H, W) masks in [0, 1]. It must
+        be a function of the indices alone (draw beforehand, not inside): batches are cut, and cut again when memory
+        runs out.
+    """
+
+    count: int
+    build: Build
+
+    @classmethod
+    def lazy(cls, count: int, build: Build) -> Masks:
+        """Return masks that are computed when their batch is run."""
+        return cls(count, build)
+
+    @classmethod
+    def shared(cls, values: Tensor) -> Masks:
+        """Return the same masks for all images, from (M, d) or (M, 1, H, W)."""
+        if values.ndim not in (2, 4):
+            raise LimenError(f"shared masks: given shape {tuple(values.shape)}, allowed are (M, d) and (M, 1, H, W).")
+        return cls(len(values), lambda image, mask: values[mask])
+
+    @classmethod
+    def each(cls, values: Tensor) -> Masks:
+        """Return own masks for each image, from (N, M, d) or (N, M, 1, H, W)."""
+        if values.ndim not in (3, 5):
+            raise LimenError(f"masks: given shape {tuple(values.shape)}, allowed are (N, M, d) and (N, M, 1, H, W).")
+        return cls(values.shape[1], lambda image, mask: values[image, mask])

@@ -1,0 +1,69 @@
+"""Which number format forwards run in: what the hardware has, and the audit that must allow it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+Precision = Literal["fp32", "bf16", "auto"]
+ENOUGH = 0.99
+"""Least Spearman correlation between the scores in bfloat16 and in float32."""
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Tell whether the hardware multiplies matrices in bfloat16 (CUDA from compute capability 8, CPUs with AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as stream:
+                return "amx_bf16" in stream.read()
+        except OSError:
+            return False
+    return False
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Run convolutions in true float32 by repeatable algorithms; puts the settings back."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def bfloat16(device: torch.device) -> Iterator[None]:
+    """Run matrix products in bfloat16, the rest in float32."""
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        yield
+
+
+def memory_format(module: nn.Module) -> torch.memory_format:
+    """Return channels-last for a network with 2-D convolutions, else the plain format."""
+    has_convolution = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    return torch.channels_last if has_convolution else torch.contiguous_format
+
+
+def compare(reference: Tensor, candidate: Tensor) -> dict[str, Any]:
+    """Compare scores (N, K) in two precisions: rank correlation, largest difference, share of equal decisions."""
+    first, second = (scores.double().cpu().numpy() for scores in (reference, candidate))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        correlation = (
+            float(stats.spearmanr(first.ravel(), second.ravel()).statistic) if first.size > 1 else float("nan")
+        )
+    return {
+        "spearman": None if np.isnan(correlation) else correlation,
+        "largest_difference": float(np.abs(first - second).max()),
+        "same_decision": float((first.argmax(1) == second.argmax(1)).mean()),
+        "compared": len(first),
+    }

@@ -1,0 +1,171 @@
+"""Training of small classifiers: the loop behind the zoo's own networks, seeded and fast on two CPU cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..registry import LimenError
+from .engine import normalise, resolve_device
+from .network import logits_of
+from .precision import bfloat16, has_bfloat16_units, memory_format
+from .random import Draws
+
+OnStep = Callable[[int, int, float], None]
+
+
+def train_classifier(
+    module: nn.Module,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+    shift: int = 2,
+    flip: bool = False,
+    device: str = "auto",
+    on_step: OnStep | None = None,
+) -> nn.Module:
+    """Train a classifier in place with AdamW on a one-cycle schedule, and return it on the CPU in evaluation mode.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Initialised by the caller; maps float32 (N, 3, H, W) to logits (N, K).
+    pictures : uint8 (N, H, W, 3)
+    labels : int (N,)
+    mean, std
+        Normalisation per channel, for pictures in [0, 1].
+    learning_rate : float
+        Peak of the cycle.
+    seed : int
+        Decides order, augmentation and dropout; the caller's random state is left alone.
+    shift : int
+        Pictures are moved by up to so many pixels each way, edges repeated.
+    flip : bool
+        Half of the pictures are mirrored left to right.
+    on_step : callable or None
+        Called after each step with (steps done, all steps, loss), for a progress bar.
+
+    Raises
+    ------
+    LimenError
+        If pictures and labels disagree, or the loss stops being finite.
+    """
+    _check_data(pictures, labels)
+    where = resolve_device(device)
+    module.train().requires_grad_(True).to(where, memory_format=memory_format(module))
+    images, answers = _on_device(pictures, labels, where)
+    steps = epochs * -(-len(images) // batch_size)
+    optimizer = torch.optim.AdamW(_groups(module), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2), pct_start=0.25)
+    draws = Draws(seed, "training", device=where)
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        for step, index in enumerate(_order(len(images), batch_size, epochs, draws), start=1):
+            batch = normalise(augmented(images[index], draws, shift=shift, flip=flip).float() / 255, mean, std)
+            loss = _loss(module, batch, answers[index], where)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if on_step is not None:
+                on_step(step, steps, float(loss.detach()))
+    if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
+        raise LimenError(
+            f"training of {type(module).__name__}: the weights are no longer finite at a learning rate of "
+            f"{learning_rate}; allowed is a smaller one."
+        )
+    return module.eval().requires_grad_(False).to("cpu")
+
+
+def accuracy(
+    module: nn.Module,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int = 256,
+    device: str = "auto",
+) -> float:
+    """Return the share of pictures uint8 (N, H, W, 3) whose largest logit is their label's."""
+    _check_data(pictures, labels)
+    where = resolve_device(device)
+    training = module.training
+    module.eval().to(where)
+    images, answers = _on_device(pictures, labels, where)
+    right = 0
+    with torch.no_grad():
+        for batch, answer in zip(images.split(batch_size), answers.split(batch_size), strict=True):
+            inputs = normalise(batch.float() / 255, mean, std).contiguous(memory_format=memory_format(module))
+            logits = logits_of(module(inputs), type(module).__name__)
+            right += int((logits.argmax(dim=1) == answer).sum())
+    module.train(training)
+    return right / len(images)
+
+
+def augmented(images: Tensor, draws: Draws, *, shift: int, flip: bool) -> Tensor:
+    """Move pictures uint8 (B, 3, H, W) by up to `shift` pixels each way, and mirror half of them."""
+    count, _, height, width = images.shape
+    if flip:
+        mirrored = draws.bernoulli(0.5, count).bool().reshape(-1, 1, 1, 1)
+        images = torch.where(mirrored, images.flip(3), images)
+    if shift < 1:
+        return images
+    down, right = (draws.integers(2 * shift + 1, count) - shift for _ in range(2))
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    source_rows = (rows - down[:, None]).clamp_(0, height - 1)
+    source_columns = (columns - right[:, None]).clamp_(0, width - 1)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    # An index on both sides of a slice puts the indexed axes first.
+    moved = images.permute(0, 2, 3, 1)[index, source_rows[:, :, None], source_columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+def _loss(module: nn.Module, batch: Tensor, answers: Tensor, device: torch.device) -> Tensor:
+    inputs = batch.contiguous(memory_format=memory_format(module))
+    if has_bfloat16_units(device):
+        with bfloat16(device):
+            logits = logits_of(module(inputs), type(module).__name__)
+    else:
+        logits = logits_of(module(inputs), type(module).__name__)
+    return functional.cross_entropy(logits.float(), answers, label_smoothing=0.05)
+
+
+def _order(count: int, batch_size: int, epochs: int, draws: Draws) -> Iterator[Tensor]:
+    for _ in range(epochs):
+        yield from draws.permutation(count).split(batch_size)
+
+
+def _groups(module: nn.Module) -> list[dict[str, object]]:
+    """Decay the weights of layers, not biases and scales."""
+    decayed = [value for value in module.parameters() if value.ndim > 1]
+    plain = [value for value in module.parameters() if value.ndim <= 1]
+    return [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _on_device(pictures: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.array(pictures, order="C")).permute(0, 3, 1, 2)
+    return images.to(device), torch.as_tensor(np.asarray(labels, dtype=np.int64)).to(device)
+
+
+def _check_data(pictures: np.ndarray, labels: np.ndarray) -> None:
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or len(pictures) != len(labels):
+        raise LimenError(
+            f"training data: given pictures of {pictures.dtype} {pictures.shape} and {len(labels)} labels, "
+            "allowed is uint8 (N, H, W, 3) and N labels."
+        )
+    if not len(pictures):
+        raise LimenError("training data: given no pictures, allowed is at least one.")

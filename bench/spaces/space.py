@@ -1,0 +1,61 @@
+"""What a space is: the coordinates an explanation distributes credit over."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..engine import Engine
+
+Mode = Literal["nearest", "bilinear"]
+
+
+@runtime_checkable
+class Space(Protocol):
+    """Coordinates, how the network reads them, what their cells are and how a map is drawn.
+
+    `S` is the shape of one image's coordinates, (3, H, W) for pixels.
+
+    Attributes
+    ----------
+    name : str
+        Name used in tables.
+    layer : str or None
+        None: the coordinates lead to network inputs; else to activations of this layer, and only the head runs.
+    """
+
+    name: str
+    layer: str | None
+
+    def coordinates(self, engine: Engine, images: Tensor) -> Tensor:
+        """Return the coordinates (N, *S) of images."""
+        ...
+
+    def baseline(self, coordinates: Tensor) -> Tensor:
+        """Return the coordinates (N, *S) of an input that holds nothing."""
+        ...
+
+    def inputs(self, coordinates: Tensor) -> Tensor:
+        """Return what the network, or the head at `layer`, eats; differentiable."""
+        ...
+
+    def cells(self, coordinates: Tensor, side: int | None) -> int:
+        """Return the number of cells an image has at `side` cells a side (None: one cell a coordinate place)."""
+        ...
+
+    def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor:
+        """Spread cell weights (B, d) over the places of the coordinates, (B, 1, *S[1:])."""
+        ...
+
+    def pool(self, credit: Tensor, side: int | None) -> Tensor:
+        """Sum credit (N, 1, *S[1:]) in each cell, (N, d)."""
+        ...
+
+    def credit(self, gradients: Tensor) -> Tensor:
+        """Sum signed values (N, *S) over the channels, (N, 1, *S[1:])."""
+        ...
+
+    def map(self, credit: Tensor, size: int | tuple[int, int]) -> Tensor:
+        """Draw credit (N, 1, ...) as a picture (N, 1, H, W)."""
+        ...
