@@ -57,9 +57,11 @@ def water(fields: Fields) -> np.ndarray:
 
 
 def snow(fields: Fields) -> np.ndarray:
-    """Draw drifts with bluish hollows and a faint glitter."""
-    share = 0.62 + 0.75 * fields["broad"] + 0.4 * fields["medium"] + 0.22 * fields["grain"]
-    return _mix((0.70, 0.78, 0.90), (0.98, 0.985, 1.0), share)
+    """Draw wind-blown drifts with bluish hollows and a fine glitter."""
+    waves = fields["waves"]
+    hollow = _step(waves, 0.02, 0.45) * _step(fields["broad"] + 0.5 * fields["medium"], -0.35, 0.35)
+    share = 0.86 - 0.62 * hollow + 0.2 * fields["broad"] + 0.34 * fields["grain"]
+    return _mix((0.70, 0.77, 0.88), (1.0, 1.0, 1.0), share)
 
 
 def brick(fields: Fields) -> np.ndarray:

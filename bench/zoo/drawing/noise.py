@@ -13,7 +13,7 @@ LATTICES = {
     "fine": (22, 22),
     "grain": (67, 67),
     "waves": (30, 9),
-    "blades": (13, 52),
+    "blades": (15, 84),
 }
 """Rows and columns of each field's lattice; uneven ones give streaks."""
 _COUNTS = {name: rows * columns for name, (rows, columns) in LATTICES.items()}
