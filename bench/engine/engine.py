@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..registry import LimenError, unknown
+from . import pictures as conversion
 from .batching import Batches
 from .content import digests
+from .copies import Coordinates, Copies, Mode
 from .cost import Cost, Meters
+from .device import resolve_device
 from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
 from .masks import Masks
 from .network import Network, logits_of
@@ -23,26 +26,12 @@ from .random import Draws, Key
 from .split import Split, split
 
 ScoreType = Literal["logit", "probability"]
-Mode = Literal["nearest", "bilinear"]
+Run = Callable[[Tensor], Any]
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
 _CACHED_SCORES = 65_536
 _AUDITED = 8
 _FADES = (1.0, 0.75, 0.5, 0.25)
-
-
-class Coordinates(Protocol):
-    """What the engine asks of a space; `bench.spaces.space.Space` says what each member means."""
-
-    layer: str | None
-
-    def coordinates(self, engine: Engine, images: Tensor) -> Tensor: ...
-
-    def baseline(self, coordinates: Tensor) -> Tensor: ...
-
-    def inputs(self, coordinates: Tensor) -> Tensor: ...
-
-    def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor: ...
 
 
 class Engine:
@@ -51,12 +40,13 @@ class Engine:
     Parameters
     ----------
     network : Network or nn.Module
-        A plain module is wrapped: no normalisation, any input size, and taken over as `Network` says.
+        A plain module is wrapped: no normalisation, any input size. The module is taken over, as `Network` says:
+        moved to the device, in float32 (copied first on the meta device, which holds no weights).
     device : str
         'auto' = CUDA where there is one; 'cpu', 'cuda', 'cuda:1' ...; 'meta' computes shapes only.
     precision : {'auto', 'fp32', 'bf16'}
         Number format of forwards without gradients. 'auto' takes bfloat16 where the hardware multiplies it and an
-        audit on the first images allows it; `audit` tells. Gradients and taps are float32 always.
+        audit on the first images allows it; `audit` tells. Gradients and taps are always float32.
     batch_size : int
         Most images in one pass; halved when memory runs out.
 
@@ -71,25 +61,25 @@ class Engine:
     def __init__(
         self, network: Network | nn.Module, *, device: str = "auto", precision: Precision = "auto", batch_size: int = 64
     ) -> None:
-        if isinstance(network, nn.Module):
+        if not isinstance(network, Network):
             network = Network(name=type(network).__name__, module=network)
         if precision not in get_args(Precision):
             raise unknown("engine, precision", precision, get_args(Precision))
         self.network = network
         self.device = resolve_device(device)
+        self._where = f"network '{network.name}'"
         self._format = memory_format(network.module)
-        self._module = network.module.to(self.device, memory_format=self._format)
+        self._module = _moved(network.module, self.device, self._format)
         self._meters = Meters(self.device)
-        where = f"network '{network.name}' on {self.device}"
+        where = f"{self._where} on {self.device}"
         self._forwards, self._backwards = Batches(where, batch_size), Batches(where, batch_size)
-        self._cache: dict[tuple[str, ScoreType], Tensor] = {}
+        self._cache: dict[str, Tensor] = {}
         self._splits: dict[str, Split] = {}
         self._shape: tuple[int, ...] | None = (3, network.size, network.size) if network.size else None
         self._layer = network.layer
-        used = {"fp32": "fp32", "bf16": "bf16", "auto": None if has_bfloat16_units(self.device) else "fp32"}[precision]
+        undecided = precision == "auto" and has_bfloat16_units(self.device)
+        used = None if undecided else precision.replace("auto", "fp32")
         self.audit: dict[str, Any] = {"requested": precision, "used": used}
-
-    # Data in and out
 
     def inputs(self, pictures: np.ndarray) -> Tensor:
         """Turn pictures into what the network eats.
@@ -97,30 +87,21 @@ class Engine:
         Parameters
         ----------
         pictures : uint8 (N, H, W, 3)
-            Centre-cropped to a square and resized to the network's size where they differ.
+            Cropped centrally to a square and resized to the network's size, where it has one and they differ.
 
         Returns
         -------
         Tensor float32 (N, 3, size, size)
             Normalised, on the device.
         """
-        pictures = np.asarray(pictures)
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-            raise LimenError(
-                f"pictures for network '{self.network.name}': given {pictures.dtype} {pictures.shape}, "
-                "allowed is uint8 (N, H, W, 3)."
-            )
-        host = torch.from_numpy(np.array(pictures, order="C"))
-        if self.device.type == "cuda":
-            host = host.pin_memory()
-        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        images = conversion.to_device(pictures, self.device, f"pictures for {self._where}")
         size = self.network.size
         if size is not None and tuple(images.shape[2:]) != (size, size):
-            images = _resize(images, size)
-        return normalise(images, self.network.mean, self.network.std).contiguous()
+            images = conversion.fit(images, size)
+        return conversion.normalise(images, self.network.mean, self.network.std).contiguous()
 
     def prepare(self, images: Tensor | np.ndarray) -> Tensor:
-        """Put network inputs on the device as contiguous float32; an input that is so already is returned as it is.
+        """Put network inputs on the device as contiguous float32; inputs that are so already are returned as they are.
 
         Parameters
         ----------
@@ -130,23 +111,37 @@ class Engine:
         given = torch.as_tensor(images)
         if not given.is_floating_point() or given.ndim < 2 or not len(given):
             raise LimenError(
-                f"images for network '{self.network.name}': given {given.dtype} {tuple(given.shape)}, allowed is at "
-                "least one normalised float image (N, C, H, W); `Engine.inputs` makes them from uint8 pictures."
+                f"images for {self._where}: given {given.dtype} {tuple(given.shape)}, allowed is at least one "
+                "normalised float image (N, C, H, W); `Engine.inputs` makes them from uint8 pictures."
             )
         return given.detach().to(self.device, torch.float32).contiguous()
 
     def targets(self, images: Tensor | np.ndarray, targets: Any = None) -> Tensor:
-        """Return int64 (N,) target classes on the device; None = the class the network predicts for each image."""
+        """Return target classes int64 (N,) on the device; None = the class the network predicts for each image.
+
+        Raises
+        ------
+        LimenError
+            If they are not one class index an image.
+        """
         images = self.prepare(images)
         if targets is None:
             return self.scores(images).argmax(dim=1)
         chosen = torch.as_tensor(targets)
-        if chosen.ndim != 1 or len(chosen) != len(images) or chosen.is_floating_point():
+        if chosen.ndim != 1 or len(chosen) != len(images) or chosen.is_floating_point() or chosen.is_complex():
             raise LimenError(
-                f"targets for network '{self.network.name}': given {chosen.dtype} {tuple(chosen.shape)} for "
-                f"{len(images)} images, allowed is one class index an image."
+                f"targets for {self._where}: given {chosen.dtype} {tuple(chosen.shape)} for {len(images)} images, "
+                "allowed is one class index an image."
             )
-        return chosen.to(self.device, torch.int64)
+        chosen = chosen.to(self.device, torch.int64)
+        if self.device.type != "meta":
+            classes = len(self.network.classes) or self.scores(images[:1]).shape[1]
+            low, high = (int(value) for value in chosen.aminmax())
+            if low < 0 or high >= classes:
+                raise LimenError(
+                    f"targets for {self._where}: given classes from {low} to {high}, allowed is 0 to {classes - 1}."
+                )
+        return chosen
 
     def numpy(self, tensor: Tensor) -> np.ndarray:
         """Return a tensor as an array on the CPU; on the meta device, zeros of its shape."""
@@ -163,10 +158,8 @@ class Engine:
         """Meter what is done inside the context; meters nest."""
         return self._meters.run()
 
-    # Scores
-
     def scores(self, images: Tensor | np.ndarray, score: ScoreType = "logit") -> Tensor:
-        """Return the scores float32 (N, K) of images; remembered by content.
+        """Return the scores float32 (N, K) of images; the network's answers are remembered by content.
 
         Raises
         ------
@@ -177,17 +170,17 @@ class Engine:
         _check_score(score)
         self._settle_precision(images)
         if self.device.type == "meta":
-            return self._sweep_scores(images, score)
-        keys = [(digest, score) for digest in digests(images)]
-        missing = {key: index for index, key in reversed(list(enumerate(keys))) if key not in self._cache}
+            return _as_score(self._sweep(self._plain(), images), score)
+        keys = digests(images)
+        # The first place of each image not seen before: equal images run once.
+        missing = {key: keys.index(key) for key in dict.fromkeys(keys) if key not in self._cache}
         rows = {key: self._cache[key] for key in keys if key in self._cache}
         if missing:
-            wanted = sorted(missing.items(), key=lambda item: item[1])
-            index = [position for _, position in wanted]
-            fresh = self._sweep_scores(images if len(index) == len(images) else images[index], score, index)
-            rows.update({key: row for (key, _), row in zip(wanted, fresh, strict=True)})
-            self._remember(rows, list(missing))
-        return torch.stack([rows[key] for key in keys])
+            index = list(missing.values())
+            fresh = self._sweep(self._plain(), images if len(index) == len(images) else images[index], names=index)
+            rows.update(zip(missing, fresh.clone(), strict=True))
+            self._remember({key: rows[key] for key in missing})
+        return _as_score(torch.stack([rows[key] for key in keys]), score)
 
     def perturbed_scores(
         self,
@@ -221,46 +214,47 @@ class Engine:
         images = self.prepare(images)
         _check_score(score)
         self._settle_precision(images)
-        if targets is not None:
-            targets = self.targets(images, targets)
-        copies = _Copies(self, images, masks, space, side, mode)
+        chosen = None if targets is None else self.targets(images, targets)
+        copies = Copies(space.coordinates(self, images), masks, space, side=side, mode=mode)
         run = self._runner(space.layer)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             perturbed, image_index = copies.build(start, stop)
             logits = self._forward(run, space.inputs(perturbed))
             values = _as_score(logits, score)
-            chosen = values if targets is None else values.gather(1, targets[image_index][:, None])[:, 0]
-            return chosen, torch.isfinite(logits).all(dim=1)
+            if chosen is not None:
+                values = values.gather(1, chosen[image_index][:, None])[:, 0]
+            return values, _finite(logits)
 
-        found, finite = [], []
+        found = []
         with torch.no_grad():
-            for start, stop, (values, good) in self._forwards.sweep(len(images) * masks.count, work):
+            for start, stop, result in self._forwards.sweep(len(copies), work):
                 self._meters.count(forwards=stop - start)
-                found.append(values)
-                finite.append(good)
+                found.append(result)
         if not found:
             return images.new_zeros((len(images), 0))
-        values = torch.cat(found)
-        self._check_finite(torch.cat(finite).reshape(len(images), masks.count).all(dim=1))
-        return values.reshape(len(images), masks.count, *values.shape[1:])
-
-    # Gradients
+        values, good = (torch.cat(parts).unflatten(0, (len(images), masks.count)) for parts in zip(*found, strict=True))
+        self._check_finite(good.all(dim=1))
+        return values
 
     def gradients(self, images: Tensor | np.ndarray, targets: Tensor | None, *, space: Coordinates) -> Tensor:
-        """Return d logit / d coordinates, float32 (N, *coordinates); each image's own, whatever its batch mates."""
+        """Return d logit / d coordinates, float32 (N, *coordinates); each image's own, whatever its batch mates.
+
+        Raises
+        ------
+        LimenError
+            If an output or a gradient is not finite, or the network has no gradient.
+        """
         images = self.prepare(images)
-        targets = self.targets(images, targets)
+        chosen = self.targets(images, targets)
         coordinates = space.coordinates(self, images)
 
-        def work(start: int, stop: int) -> Tensor:
-            return self._gradient(coordinates[start:stop], targets[start:stop], space)
+        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            return self._gradient(coordinates[start:stop], chosen[start:stop], space)
 
-        parts = []
-        for start, stop, part in self._backwards.sweep(len(images), work):
-            self._meters.count(forwards=stop - start, backwards=stop - start)
-            parts.append(part)
-        return torch.cat(parts)
+        slopes, good = self._sweep_backwards(len(images), work)
+        self._check_finite(good)
+        return slopes
 
     def path_gradients(
         self, images: Tensor | np.ndarray, nodes: Any, weights: Any, targets: Tensor | None, *, space: Coordinates
@@ -273,37 +267,32 @@ class Engine:
             Positions `a_i` on the straight path from the baseline (0) to the image (1), and their weights `w_i`.
         """
         images = self.prepare(images)
-        targets = self.targets(images, targets)
-        steps, shares = (torch.as_tensor(line, dtype=torch.float64).to(self.device) for line in (nodes, weights))
-        if steps.ndim != 1 or steps.shape != shares.shape or not len(steps):
-            raise LimenError(
-                f"path gradients: given nodes {tuple(steps.shape)} and weights {tuple(shares.shape)}, "
-                "allowed are two lines (T,) of equal length."
-            )
+        chosen = self.targets(images, targets)
+        places, shares = self._path(nodes, weights)
         coordinates = space.coordinates(self, images)
         baseline = space.baseline(coordinates)
-        count, shape = len(steps), coordinates.shape[1:]
+        count, ones = len(places), [1] * (coordinates.ndim - 1)
 
-        def work(start: int, stop: int) -> list[tuple[int, Tensor]]:
+        def work(start: int, stop: int) -> tuple[list[tuple[int, Tensor]], Tensor]:
             flat = torch.arange(start, stop, device=self.device)
             image, step = flat // count, flat % count
-            place = steps[step].float().reshape(-1, *[1] * len(shape))
-            points = torch.lerp(baseline[image], coordinates[image], place)
-            slopes = self._gradient(points, targets[image], space).double()
-            slopes = slopes * shares[step].reshape(-1, *[1] * len(shape))
+            points = torch.lerp(baseline[image], coordinates[image], places[step].float().reshape(-1, *ones))
+            slopes, good = self._gradient(points, chosen[image], space)
+            weighted = slopes.double() * shares[step].reshape(-1, *ones)
             return [
-                (index, slopes[max(index * count - start, 0) : (index + 1) * count - start].sum(dim=0))
+                (index, weighted[max(index * count - start, 0) : (index + 1) * count - start].sum(dim=0))
                 for index in range(start // count, (stop - 1) // count + 1)
-            ]
+            ], good
 
-        total = torch.zeros(len(images), *shape, dtype=torch.float64, device=self.device)
-        for start, stop, sums in self._backwards.sweep(len(images) * count, work):
+        total = torch.zeros(coordinates.shape, dtype=torch.float64, device=self.device)
+        finite = []
+        for start, stop, (sums, good) in self._backwards.sweep(len(images) * count, work):
             self._meters.count(forwards=stop - start, backwards=stop - start)
+            finite.append(good)
             for index, part in sums:
                 total[index] += part
+        self._check_finite(torch.cat(finite).unflatten(0, (len(images), count)).all(dim=1))
         return total.float()
-
-    # Layers
 
     def layers(self) -> list[str]:
         """List the names of layers that can be tapped."""
@@ -315,59 +304,64 @@ class Engine:
         Raises
         ------
         LimenError
-            If the network has no spatial layer, or names none and no images are given to find it with.
+            If the network has no spatial layer, or names no layer and there are no images to find it with.
         """
         if self._layer is None:
             if images is None:
-                raise LimenError(f"network '{self.network.name}': it names no default layer; give one, or images.")
+                raise LimenError(f"{self._where}: it names no default layer; give a layer's name, or images.")
             with last_spatial(self._module) as found, torch.no_grad():
-                self._forward(self._plain(), self.prepare(images)[:1])
+                self._forward(self._plain(), self.prepare(images)[:1], low=False)
             self._layer = found()
         if self._layer is None:
             raise LimenError(
-                f"network '{self.network.name}': no layer has a spatial output (N, C, H, W); "
-                f"allowed are the layers {', '.join(self.layers())}, given by name."
+                f"{self._where}: no layer has a spatial output (N, C, H, W) to take by default; "
+                f"allowed by name are {', '.join(self.layers())}."
             )
         return self._layer
 
     def tap(self, images: Tensor | np.ndarray, layer: str | None = None) -> Tensor:
-        """Return the activations float32 (N, ...) of a layer (None = the default layer)."""
+        """Return the activations float32 (N, ...) of a layer (None = the default layer).
+
+        Raises
+        ------
+        LimenError
+            If the network has no such layer, or the layer does not run.
+        """
         images = self.prepare(images)
         layer = layer or self.default_layer(images)
         part = find_layer(self._module, layer, self.network.name)
 
-        def work(start: int, stop: int) -> Tensor:
+        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             with tapped(part, layer) as last:
-                self._forward(self._plain(), images[start:stop])
-            return last().float()
+                logits = self._forward(self._plain(), images[start:stop], low=False)
+            return last().float(), _finite(logits)
 
-        parts = []
+        found = []
         with torch.no_grad():
-            for start, stop, activations in self._forwards.sweep(len(images), work):
+            for start, stop, result in self._forwards.sweep(len(images), work):
                 self._meters.count(forwards=stop - start)
-                parts.append(activations)
-        return torch.cat(parts).contiguous()
+                found.append(result)
+        activations, good = (torch.cat(parts) for parts in zip(*found, strict=True))
+        self._check_finite(good)
+        return activations.contiguous()
 
     def tap_gradients(
         self, images: Tensor | np.ndarray, layer: str | None, targets: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the activations of a layer and d logit / d activations, both float32 (N, ...)."""
         images = self.prepare(images)
-        targets = self.targets(images, targets)
+        chosen = self.targets(images, targets)
         layer = layer or self.default_layer(images)
         part = find_layer(self._module, layer, self.network.name)
 
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        def work(start: int, stop: int) -> tuple[Tensor, ...]:
             with torch.enable_grad(), leaf(part, layer) as last:
                 logits = self._forward(self._plain(), images[start:stop])
-                slope = self._derive(logits, targets[start:stop], last())
-            return last().detach(), slope
+                slopes, good = self._derive(logits, chosen[start:stop], last())
+            return last().detach(), slopes, good
 
-        pairs = []
-        for start, stop, pair in self._backwards.sweep(len(images), work):
-            self._meters.count(forwards=stop - start, backwards=stop - start)
-            pairs.append(pair)
-        activations, slopes = (torch.cat(parts).contiguous() for parts in zip(*pairs, strict=True))
+        activations, slopes, good = self._sweep_backwards(len(images), work)
+        self._check_finite(good)
         return activations, slopes
 
     def head(self, layer: str) -> Callable[[Tensor], Tensor]:
@@ -385,23 +379,19 @@ class Engine:
         def head(activations: Tensor) -> Tensor:
             if torch.is_grad_enabled() and activations.requires_grad:
                 self._meters.count(forwards=len(activations))
-                with exact(self.device):
-                    return logits_of(run(activations), self.network.name)
+                return self._forward(run, activations)
             return self.head_scores(activations, layer)
 
         return head
 
     def head_scores(self, activations: Tensor | np.ndarray, layer: str) -> Tensor:
         """Return the logits float32 (n, K) of activations of a layer, in batches, without gradients."""
-        activations = self.prepare(activations)
-        return self._sweep_scores(activations, "logit", run=self._runner(layer))
+        return self._sweep(self._runner(layer), self.prepare(activations))
 
-    # Inside
+    def _plain(self) -> Run:
+        return cast(Run, self._module)
 
-    def _plain(self) -> Callable[[Tensor], Any]:
-        return cast(Callable[[Tensor], Any], self._module)
-
-    def _runner(self, layer: str | None) -> Callable[[Tensor], Any]:
+    def _runner(self, layer: str | None) -> Run:
         if layer is None:
             return self._plain()
         if layer not in self._splits:
@@ -411,151 +401,111 @@ class Engine:
     def _blank(self, activations: Tensor) -> Tensor:
         if self._shape is None:
             raise LimenError(
-                f"network '{self.network.name}': its input size is unknown, so it cannot be split; "
-                "run it on an image first, or give `size`."
+                f"{self._where}: it cannot be split, since its input size is unknown; run it on an image first, "
+                "or give `size`."
             )
         return torch.zeros(len(activations), *self._shape, device=self.device)
 
-    def _forward(self, run: Callable[[Tensor], Any], inputs: Tensor, low: bool | None = None) -> Tensor:
+    def _path(self, nodes: Any, weights: Any) -> tuple[Tensor, Tensor]:
+        places, shares = (torch.as_tensor(line, dtype=torch.float64).to(self.device) for line in (nodes, weights))
+        if places.ndim != 1 or places.shape != shares.shape or not len(places):
+            raise LimenError(
+                f"path gradients: given nodes {tuple(places.shape)} and weights {tuple(shares.shape)}, "
+                "allowed are two lines (T,) of equal length."
+            )
+        return places, shares
+
+    def _forward(self, run: Run, inputs: Tensor, low: bool | None = None) -> Tensor:
         """Run a batch and return float32 logits; the inputs are copied, since a module may work in place."""
         if run is self._module:
             self._shape = tuple(inputs.shape[1:])
         if low is None:
-            low = self.audit["used"] == "bf16"
-        low = low and not torch.is_grad_enabled()
-        fresh = inputs.clone(memory_format=self._format if inputs.ndim == 4 else torch.contiguous_format)
-        with exact(self.device), bfloat16(self.device) if low else nullcontext():
-            return logits_of(run(fresh), self.network.name).float()
+            low = self.audit["used"] == "bf16" and not torch.is_grad_enabled()
+        layout = self._format if inputs.ndim == 4 else torch.contiguous_format
+        try:
+            with exact(self.device), bfloat16(self.device) if low else nullcontext():
+                return logits_of(run(inputs.clone(memory_format=layout)), self.network.name).float()
+        except RuntimeError as error:
+            if "view size" not in str(error) or self._format is torch.contiguous_format:
+                raise
+        # The module reshapes with `view`, which wants the plain layout.
+        self._format = torch.contiguous_format
+        self._module = _moved(self._module, self.device, self._format)
+        return self._forward(run, inputs, low)
 
-    def _gradient(self, points: Tensor, targets: Tensor, space: Coordinates) -> Tensor:
+    def _gradient(self, points: Tensor, targets: Tensor, space: Coordinates) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaves = points.detach().clone().requires_grad_()
             logits = self._forward(self._runner(space.layer), space.inputs(leaves))
             return self._derive(logits, targets, leaves)
 
-    def _derive(self, logits: Tensor, targets: Tensor, leaves: Tensor) -> Tensor:
-        self._check_finite(torch.isfinite(logits).all(dim=1))
+    def _derive(self, logits: Tensor, targets: Tensor, leaves: Tensor) -> tuple[Tensor, Tensor]:
+        """Return d logit / d leaves, and whether it and the logits are finite, an image each."""
         if not logits.requires_grad:
-            raise LimenError(
-                f"network '{self.network.name}': its output has no gradient; allowed is a differentiable module."
-            )
+            raise LimenError(f"{self._where}: its output has no gradient; allowed is a differentiable module.")
+        # Images do not meet in evaluation mode, so the gradient of the sum holds each image's own.
         total = logits.gather(1, targets[:, None]).sum()
         with exact(self.device):
-            (slope,) = torch.autograd.grad(total, leaves, materialize_grads=True)
-        return slope.contiguous()
+            (slopes,) = torch.autograd.grad(total, leaves, materialize_grads=True)
+        return slopes.contiguous(), _finite(logits) & _finite(slopes)
 
-    def _sweep_scores(
-        self,
-        inputs: Tensor,
-        score: ScoreType,
-        names: list[int] | None = None,
-        *,
-        run: Callable[[Tensor], Any] | None = None,
-        low: bool | None = None,
+    def _sweep(
+        self, run: Run, inputs: Tensor, *, names: Sequence[int] | None = None, low: bool | None = None
     ) -> Tensor:
-        def work(start: int, stop: int) -> Tensor:
-            return self._forward(run or self._plain(), inputs[start:stop], low)
-
         parts = []
         with torch.no_grad():
-            for start, stop, logits in self._forwards.sweep(len(inputs), work):
+            for start, stop, logits in self._forwards.sweep(
+                len(inputs), lambda start, stop: self._forward(run, inputs[start:stop], low)
+            ):
                 self._meters.count(forwards=stop - start)
                 parts.append(logits)
         logits = torch.cat(parts)
-        self._check_finite(torch.isfinite(logits).all(dim=1), names)
-        return _as_score(logits, score)
+        self._check_finite(_finite(logits), names)
+        return logits
+
+    def _sweep_backwards(self, count: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        found = []
+        for start, stop, result in self._backwards.sweep(count, work):
+            self._meters.count(forwards=stop - start, backwards=stop - start)
+            found.append(result)
+        return tuple(torch.cat(parts).contiguous() for parts in zip(*found, strict=True))
 
     def _settle_precision(self, images: Tensor) -> None:
         """Compare both precisions on the first images of the run, and fall back where they rank differently."""
         wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
         if not wanted or "spearman" in self.audit or self.device.type == "meta":
             return
-        sample = images[:_AUDITED]
-        copies = torch.cat([sample * fade for fade in _FADES])
-        exact_scores = self._sweep_scores(copies, "logit", low=False)
-        self.audit.update(compare(exact_scores, self._sweep_scores(copies, "logit", low=True)))
+        copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
+        high, low = (self._sweep(self._plain(), copies, low=low) for low in (False, True))
+        self.audit.update(compare(high, low), images=min(len(images), _AUDITED))
         if self.audit["used"] is None:
             correlation = self.audit["spearman"]
             self.audit["used"] = "bf16" if correlation is not None and correlation >= ENOUGH else "fp32"
 
-    def _remember(self, rows: dict[tuple[str, ScoreType], Tensor], keys: list[tuple[str, ScoreType]]) -> None:
-        self._cache.update({key: rows[key].clone() for key in keys})
+    def _remember(self, rows: dict[str, Tensor]) -> None:
+        self._cache.update(rows)
         while len(self._cache) > _CACHED_SCORES:
             del self._cache[next(iter(self._cache))]
 
-    def _check_finite(self, good: Tensor, names: list[int] | None = None) -> None:
+    def _check_finite(self, good: Tensor, names: Sequence[int] | None = None) -> None:
         if good.device.type == "meta" or bool(good.all()):
             return
         bad = [index if names is None else names[index] for index in (~good).nonzero()[:, 0].tolist()]
-        shown = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise LimenError(
-            f"network '{self.network.name}': the output is not finite for {len(bad)} of {len(good)} images "
-            f"(at {shown}); allowed are finite scores, so look at the weights and the normalisation."
+            f"{self._where}: its output or gradient is not finite for {len(bad)} of {len(good)} images (index "
+            f"{shown}); allowed are finite numbers, so look at the weights and the normalisation."
         )
 
 
-class _Copies:
-    """The masked copies of images, built batch by batch: item `i` is copy `i % M` of image `i // M`."""
-
-    def __init__(
-        self, engine: Engine, images: Tensor, masks: Masks, space: Coordinates, side: int | None, mode: Mode
-    ) -> None:
-        self._engine, self._masks, self._space, self._side, self._mode = engine, masks, space, side, mode
-        self._coordinates = space.coordinates(engine, images)
-        self._baseline = space.baseline(self._coordinates)
-
-    def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each."""
-        count, device = self._masks.count, self._engine.device
-        flat = torch.arange(start, stop, device=device)
-        image_index = flat // count
-        values = self._masks.build(image_index, flat % count).to(device, torch.float32)
-        if len(values) != stop - start:
-            raise LimenError(f"masks: given {len(values)} for {stop - start} copies, allowed is one mask a copy.")
-        first, last = start // count, (stop - 1) // count
-        # Copies of one image are broadcast; gathering would copy the image B times.
-        chosen: Any = slice(first, first + 1) if first == last else image_index
-        kept, replaced = self._coordinates[chosen], self._baseline[chosen]
-        if values.ndim == 2:
-            values = self._space.spread(values, kept.expand(len(values), *kept.shape[1:]), self._side, self._mode)
-        return torch.lerp(replaced, kept, values), image_index
+def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    if device.type == "meta":
+        module = copy.deepcopy(module)
+    return cast(Any, module.float().to(device)).to(memory_format=layout)
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the device meant by a name; 'auto' is CUDA where there is one.
-
-    Raises
-    ------
-    LimenError
-        If the name means nothing, or this machine has no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise unknown("device", device, ("auto", "cpu", "cuda", "cuda:0", "meta")) from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise LimenError(f"device: given '{device}', this machine has {torch.cuda.device_count()} CUDA devices.")
-    if found.type not in ("cpu", "cuda", "meta"):
-        raise unknown("device", device, ("auto", "cpu", "cuda", "meta"))
-    return found
-
-
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Return `(images - mean) / std` per channel, for float (N, C, H, W)."""
-    centre, spread = (images.new_tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
-    return (images - centre) / spread
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    height, width = images.shape[2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = images[:, :, top : top + side, left : left + side]
-    if side == size:
-        return square
-    return functional.interpolate(square, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+def _finite(values: Tensor) -> Tensor:
+    return torch.isfinite(values).flatten(1).all(dim=1)
 
 
 def _check_score(score: str) -> None:

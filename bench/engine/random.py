@@ -29,18 +29,18 @@ class Draws:
     """
 
     def __init__(self, seed: int, *key: Key, device: torch.device | str = "cpu") -> None:
-        self._identity = (int(seed), *key)
+        self._seeded, self._key = int(seed), key
         self._device = torch.device(device)
-        text = "|".join(f"{type(part).__name__}:{part!r}" for part in self._identity)
+        text = "|".join(f"{type(part).__name__}:{part!r}" for part in (self._seeded, *key))
         self._digest = hashlib.sha256(text.encode()).digest()
         self._generator = torch.Generator().manual_seed(int.from_bytes(self._digest[:8], "big") >> 1)
 
     def __repr__(self) -> str:
-        return f"Draws{self._identity}"
+        return f"Draws{(self._seeded, *self._key)}"
 
     def spawn(self, *key: Key) -> Draws:
         """Return an independent stream; what was drawn from this one so far does not change it."""
-        return Draws(*self._identity, *key, device=self._device)
+        return Draws(self._seeded, *self._key, *key, device=self._device)
 
     def for_images(self, images: Tensor) -> list[Draws]:
         """Return one stream an image, keyed by its content: order and batch mates never change an answer."""

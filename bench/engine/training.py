@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..registry import LimenError
-from .engine import normalise, resolve_device
+from .device import resolve_device
 from .network import logits_of
+from .pictures import normalise, to_device
 from .precision import bfloat16, has_bfloat16_units, memory_format
 from .random import Draws
 
@@ -62,7 +64,7 @@ def train_classifier(
     """
     _check_data(pictures, labels)
     where = resolve_device(device)
-    module.train().requires_grad_(True).to(where, memory_format=memory_format(module))
+    _place(module.train().requires_grad_(True), where)
     images, answers = _on_device(pictures, labels, where)
     steps = epochs * -(-len(images) // batch_size)
     optimizer = torch.optim.AdamW(_groups(module), lr=learning_rate)
@@ -72,7 +74,7 @@ def train_classifier(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         for step, index in enumerate(_order(len(images), batch_size, epochs, draws), start=1):
-            batch = normalise(augmented(images[index], draws, shift=shift, flip=flip).float() / 255, mean, std)
+            batch = normalise(augmented(images[index], draws, shift=shift, flip=flip), mean, std)
             loss = _loss(module, batch, answers[index], where)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -103,12 +105,12 @@ def accuracy(
     _check_data(pictures, labels)
     where = resolve_device(device)
     training = module.training
-    module.eval().to(where)
+    _place(module.eval(), where)
     images, answers = _on_device(pictures, labels, where)
     right = 0
     with torch.no_grad():
         for batch, answer in zip(images.split(batch_size), answers.split(batch_size), strict=True):
-            inputs = normalise(batch.float() / 255, mean, std).contiguous(memory_format=memory_format(module))
+            inputs = normalise(batch, mean, std).contiguous(memory_format=memory_format(module))
             logits = logits_of(module(inputs), type(module).__name__)
             right += int((logits.argmax(dim=1) == answer).sum())
     module.train(training)
@@ -156,16 +158,17 @@ def _groups(module: nn.Module) -> list[dict[str, object]]:
     return [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
 
 
+def _place(module: nn.Module, device: torch.device) -> None:
+    cast(Any, module.to(device)).to(memory_format=memory_format(module))
+
+
 def _on_device(pictures: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.array(pictures, order="C")).permute(0, 3, 1, 2)
-    return images.to(device), torch.as_tensor(np.asarray(labels, dtype=np.int64)).to(device)
+    answers = torch.as_tensor(np.asarray(labels, dtype=np.int64)).to(device)
+    return to_device(pictures, device, "training data"), answers
 
 
 def _check_data(pictures: np.ndarray, labels: np.ndarray) -> None:
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or len(pictures) != len(labels):
+    if len(pictures) != len(labels):
         raise LimenError(
-            f"training data: given pictures of {pictures.dtype} {pictures.shape} and {len(labels)} labels, "
-            "allowed is uint8 (N, H, W, 3) and N labels."
+            f"training data: given {len(pictures)} pictures and {len(labels)} labels, allowed is one label a picture."
         )
-    if not len(pictures):
-        raise LimenError("training data: given no pictures, allowed is at least one.")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dictionary import ConceptData, Dictionary
     from .pixels import Pixels
     from .space import Space
 
-__all__ = ["Pixels", "Space"]
+__all__ = ["ConceptData", "Dictionary", "Pixels", "Space"]
+_HOME = {"ConceptData": "dictionary", "Dictionary": "dictionary", "Pixels": "pixels", "Space": "space"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Pixels":
-        from .pixels import Pixels
-
-        return Pixels
-    if name == "Space":
-        from .space import Space
-
-        return Space
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -27,13 +27,13 @@ class Pixels:
         the image under a Gaussian of 11 pixels and sigma 5 (edges repeated).
     """
 
-    name = "pixels"
     layer: str | None = None
 
     def __init__(self, baseline: Baseline = "zero") -> None:
         if baseline not in get_args(Baseline):
             raise unknown("space 'pixels', baseline", baseline, get_args(Baseline))
         self.kind = baseline
+        self.name = f"pixels ({baseline})"
 
     def __repr__(self) -> str:
         return f"Pixels(baseline={self.kind!r})"

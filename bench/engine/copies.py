@@ -1,0 +1,79 @@
+"""Masked copies of images, built batch by batch on the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..registry import LimenError
+from .masks import Masks
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+Mode = Literal["nearest", "bilinear"]
+
+
+class Coordinates(Protocol):
+    """What the engine asks of a space; `bench.spaces.space.Space` says what each member means."""
+
+    layer: str | None
+
+    def coordinates(self, engine: Engine, images: Tensor) -> Tensor: ...
+
+    def baseline(self, coordinates: Tensor) -> Tensor: ...
+
+    def inputs(self, coordinates: Tensor) -> Tensor: ...
+
+    def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor: ...
+
+
+class Copies:
+    """The masked copies `m x + (1 - m) x0` of N images: item `i` is copy `i % M` of image `i // M`.
+
+    Parameters
+    ----------
+    coordinates : Tensor (N, *S)
+    masks : Masks, M an image
+    space : gives the baseline, and spreads (B, d) masks
+    side, mode : how they are spread
+    """
+
+    def __init__(
+        self, coordinates: Tensor, masks: Masks, space: Coordinates, *, side: int | None = None, mode: Mode = "nearest"
+    ) -> None:
+        self._coordinates, self._baseline = coordinates, space.baseline(coordinates)
+        self._masks, self._space, self._side, self._mode = masks, space, side, mode
+
+    def __len__(self) -> int:
+        return len(self._coordinates) * self._masks.count
+
+    def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.
+
+        Raises
+        ------
+        LimenError
+            If the masks are not one a copy, or do not fit the coordinates.
+        """
+        count, device = self._masks.count, self._coordinates.device
+        flat = torch.arange(start, stop, device=device)
+        image_index = flat // count
+        values = self._masks.build(image_index, flat % count).to(device, torch.float32)
+        first, last = start // count, (stop - 1) // count
+        # Copies of one image are broadcast: gathering would write the image B times.
+        chosen: Any = slice(first, first + 1) if first == last else image_index
+        kept, replaced = self._coordinates[chosen], self._baseline[chosen]
+        if values.ndim == 2:
+            places = kept.expand(stop - start, *kept.shape[1:])
+            values = self._space.spread(values, places, self._side, self._mode)
+        wanted = (stop - start, *kept.shape[1:])
+        fits = len(values) == wanted[0] and values.ndim == len(wanted)
+        if not fits or any(have not in (1, want) for have, want in zip(values.shape, wanted, strict=True)):
+            raise LimenError(
+                f"masks: given {tuple(values.shape)} for {stop - start} copies of coordinates {wanted[1:]}, "
+                "allowed is one mask a copy, (B, d) or (B, 1, H, W)."
+            )
+        return torch.lerp(replaced, kept, values), image_index
