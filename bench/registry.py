@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-INJECTED = ("space", "draws")
+INJECTED = ("space", "draws", "regions")
 """Keyword arguments the caller supplies; every other keyword-only argument is an option a user may set."""
 
 

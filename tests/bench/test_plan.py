@@ -11,7 +11,7 @@ GOOD = """
 name: small
 network: tiny@digits
 images: {set: digits, n: 4}
-attributions: [saliency, {rise: {masks: [20, 30], cells: 4}}]
+attributions: [saliency, {rise: {masks: [20, 30], side: 4}}]
 metrics: [deletion]
 """
 
@@ -28,8 +28,8 @@ def test_one_network_may_be_given_as_text(tmp_path):
 
 def test_a_list_of_values_multiplies_into_methods(tmp_path):
     methods = expand(load(tmp_path, GOOD).attributions, ATTRIBUTIONS, "here")
-    assert [method.label for method in methods] == ["saliency", "rise (cells=4, masks=20)", "rise (cells=4, masks=30)"]
-    assert methods[1].options["keep"] == 0.5
+    assert [method.label for method in methods] == ["saliency", "rise (masks=20, side=4)", "rise (masks=30, side=4)"]
+    assert methods[1].options["p"] == 0.5
 
 
 @pytest.mark.parametrize(

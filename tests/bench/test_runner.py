@@ -23,7 +23,7 @@ PLAN = """
 name: small
 network: tiny@digits
 images: {set: digits, n: 12}
-attributions: [random, saliency, grad_cam, {rise: {masks: 60, cells: 4}}]
+attributions: [random, saliency, grad_cam, {rise: {masks: 60, side: 4}}]
 metrics: [{deletion: {steps: 8}}, {mu_fidelity: {subsets: 30}}, sparseness]
 null_draws: 2
 concepts:

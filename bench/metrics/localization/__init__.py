@@ -1,0 +1,1 @@
+"""Does the map point at the place that is known?"""

@@ -1,0 +1,67 @@
+"""Where the credit lies: closed forms, and the known shortcut of a network trained on biased scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench import api, zoo
+from bench.engine import Engine
+from bench.registry import LimenError
+
+
+@pytest.fixture
+def engine():
+    return Engine(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)), device="cpu")
+
+
+IMAGES = torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+LEFT = np.zeros((2, 8, 8), dtype=bool)
+LEFT[:, :, :4] = True
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(slice(0, 4), 1.0), (slice(4, 8), 0.0), (slice(2, 6), 0.5)])
+def test_all_none_and_half_of_the_credit_inside(engine, columns, expected):
+    maps = -torch.ones(2, 1, 8, 8)
+    maps[..., columns] = 2.0
+    scored = api.score("energy_in_mask", engine, IMAGES, maps, masks={"object": LEFT})
+    np.testing.assert_allclose(scored.values, expected)
+    np.testing.assert_allclose(scored.extra["area"], 0.5)
+
+
+def test_random_maps_get_the_region_s_share_of_the_area(engine):
+    floor = api.null("energy_in_mask", engine, IMAGES, null_draws=200, masks={"object": LEFT})
+    np.testing.assert_allclose(floor, 0.5, atol=0.02)
+
+
+def test_a_region_the_set_does_not_know_is_named(engine):
+    with pytest.raises(LimenError, match=r"unknown name 'objct'; allowed are object; did you mean 'object'\?"):
+        api.score("energy_in_mask", engine, IMAGES, torch.ones(2, 1, 8, 8), masks={"object": LEFT}, mask="objct")
+
+
+def test_no_positive_credit_and_an_empty_region_have_no_value(engine):
+    maps = torch.ones(2, 1, 8, 8)
+    maps[0] = -1
+    empty = LEFT.copy()
+    empty[1] = False
+    assert np.isnan(api.score("energy_in_mask", engine, IMAGES, maps, masks={"object": empty}).values).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "grad_cam", "occlusion", "rise", "sobol"])
+def test_the_known_shortcut_is_found(method, biased_engine):
+    """On pictures with the other class's background, faithful maps put more credit there than a random map does."""
+    images = zoo.load_images("scenes_biased", "study", 64)
+    conflict = images.take([index for index, group in enumerate(images.groups) if group == "conflict"])
+    options = {"rise": {"masks": 600}, "sobol": {"samples": 16}, "occlusion": {"stride": 4}}.get(method, {})
+    maps = api.explain(method, biased_engine, conflict.pictures, seed=1, **options)
+    scored = api.score(
+        "energy_in_mask", biased_engine, conflict.pictures, maps, masks=conflict.masks, mask="background", null_draws=20
+    )
+    assert scored.gain.low > 0, (method, scored.value, scored.null_value)
+
+
+@pytest.fixture(scope="module")
+def biased_engine():
+    return Engine(zoo.load_network("resnet@scenes_biased", device="cpu", progress=False), device="cpu")
