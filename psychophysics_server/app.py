@@ -1,0 +1,181 @@
+"""The application factory: configuration in, Flask application out; nothing global."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from bench.registry import LimenError
+
+from .db import Busy, Database, WriteFailed
+from .frozen import FrozenStudy, Library
+
+EXAMPLE_KEYS = frozenset({"preview", "secret", "dev", "changeme", "test"})
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "font-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+def new_preview_key() -> str:
+    """Draw the secret that opens previews."""
+    return secrets.token_urlsafe(16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Everything a server is started with.
+
+    Attributes
+    ----------
+    library : the stimulus sets of a store
+    study : the study version that newcomers take
+    database : path or URL
+    dev : local work only; the preview key may be an example
+    pilot : mark newcomers as pilot instead of live
+    preview_key : opens previews; drawn at random if not given
+    completion_code : the study's one code at a recruiter that wants one (Prolific); else codes are drawn per person
+    stale_minutes : a silent session holds no place in the balance after this; default 3 times the study's length
+    disk_limit_mb : below it, newcomers are refused
+    capacity : writes that may wait
+    """
+
+    library: Library
+    study: FrozenStudy
+    database: str | Path
+    dev: bool = False
+    pilot: bool = False
+    preview_key: str = field(default_factory=new_preview_key, repr=False)
+    completion_code: str | None = field(default=None, repr=False)
+    stale_minutes: float | None = None
+    disk_limit_mb: float = 200.0
+    capacity: int = 1024
+
+    @property
+    def stale_s(self) -> float:
+        """Seconds of silence after which a session is stale."""
+        minutes = self.stale_minutes
+        return 60.0 * (max(30.0, 3 * self.study.file.recruitment.minutes) if minutes is None else minutes)
+
+
+class Server:
+    """What the views share: configuration, studies and the data base."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.library = config.library
+        self.study = config.study
+        self.database = Database(config.database, capacity=config.capacity)
+
+    def free_mb(self) -> float:
+        """Return the free space of the disk the answers are written to, in MB."""
+        return shutil.disk_usage(self.database.folder).free / 1e6
+
+    @property
+    def admits(self) -> bool:
+        """Whether there is disk left for newcomers."""
+        return self.free_mb() >= self.config.disk_limit_mb
+
+    def close(self) -> None:
+        """Drain and close."""
+        self.database.close()
+
+
+def server() -> Server:
+    """Return the running application's server."""
+    found: Server = current_app.extensions["limen"]
+    return found
+
+
+class Refusal(Exception):
+    """An answer that is an error: status, slug and a sentence a participant may read."""
+
+    def __init__(self, status: int, slug: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": slug, "message": message, **more}
+
+
+def create_app(config: ServerConfig) -> Flask:
+    """Build the application of one server.
+
+    Raises
+    ------
+    LimenError
+        If the preview key is an example or short outside development, or the data base cannot be opened.
+    """
+    if not config.dev and (config.preview_key.lower() in EXAMPLE_KEYS or len(config.preview_key) < 12):
+        raise LimenError(
+            "server: the preview key is an example or shorter than 12 characters; allowed with --dev only."
+        )
+    from .operations import operations
+    from .participant import participant
+
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = 8 * 1024 * 1024
+    app.extensions["limen"] = Server(config)
+    app.register_blueprint(participant)
+    app.register_blueprint(operations)
+    app.after_request(_headers)
+    app.register_error_handler(Refusal, _refusal)
+    app.register_error_handler(Busy, _busy)
+    app.register_error_handler(WriteFailed, _busy)
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.path.startswith("/static/dist/") and response.status_code in {200, 304}:
+        response.headers["Cache-Control"] = IMMUTABLE
+    elif not request.path.startswith("/stimuli/"):
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _refusal(error: Refusal) -> tuple[Response, int, dict[str, str]]:
+    headers = {"Retry-After": "5"} if error.status == 503 else {}
+    return jsonify(error.body), error.status, headers
+
+
+def _busy(error: Exception) -> tuple[Response, int, dict[str, str]]:
+    current_app.logger.warning("refused a write: %s", type(error).__name__)
+    message = "The server is busy; your answers are kept here and sent again in a moment."
+    return jsonify({"error": "busy", "message": message}), 503, {"Retry-After": "1"}
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    slugs = {404: "not_found", 405: "bad_request", 413: "too_large"}
+    status = error.code or 500
+    messages = {404: "There is nothing at this address.", 413: "This request is too large."}
+    message = messages.get(status, "The server could not answer this request.")
+    return jsonify(
+        {"error": slugs.get(status, "bad_request" if status < 500 else "server"), "message": message}
+    ), status
+
+
+def built_files(folder: Path) -> dict[str, str] | None:
+    """Read which (hashed) files the front-end's build left in `static/dist`, or None if it was not built."""
+    try:
+        named = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        files = {name: str(named[name]) for name in ("index.js", "index.css")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if all((folder / name).is_file() for name in files.values()) else None

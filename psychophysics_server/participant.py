@@ -1,0 +1,226 @@
+"""What participants reach: the page, the wire protocol of docs/wire.md, and the pictures."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+from flask import Blueprint, Response, current_app, jsonify, redirect, render_template, request, send_file
+from sqlalchemy import Row
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from bench.registry import LimenError
+
+from .app import IMMUTABLE, Refusal, built_files, server
+from .append import append
+from .db import one
+from .finish import complete, manual_code, withdraw
+from .frozen import FrozenStudy
+from .recruit import BadIdentity, completion_url, identify, new_code
+from .sessions import Entry, authenticate, open_session, view
+from .tables import sessions
+from .wire import CompleteRequest, EventsRequest, OpenRequest, ReasonRequest, Request, sentence
+
+participant = Blueprint("participant", __name__)
+Body = TypeVar("Body", bound=Request)
+_HASH = re.compile(r"[0-9a-f]{64}")
+_REFUSED = {
+    "full": (403, "This study has all the participants it needs. Thank you for your interest."),
+    "disk": (503, "The study takes no new participants at the moment. Please try again later."),
+    "withdrawn": (410, "You withdrew from this study and your answers were deleted."),
+}
+
+
+def _body(model: type[Body]) -> Body:
+    """Parse the request's JSON, or refuse it in one sentence."""
+    try:
+        return model.model_validate(request.get_json(force=True))
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        if fault["type"] in {"too_long", "string_too_long"} and fault["loc"][0] == "events":
+            raise Refusal(413, "too_large", sentence(error)) from None
+        raise Refusal(400, "bad_request", sentence(error)) from None
+    except HTTPException as error:
+        if error.code == 413:
+            raise
+        raise Refusal(400, "bad_request", "The request is not JSON.") from None
+    except (ValueError, RecursionError):
+        raise Refusal(400, "bad_request", "The request is not JSON.") from None
+
+
+def _session() -> tuple[Row[Any], FrozenStudy]:
+    """Return the session the bearer token opens, and its study version."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    running = server()
+    with running.database.read() as connection:
+        name = authenticate(connection, token) if scheme.lower() == "bearer" and token else None
+        row = None if name is None else one(connection, sessions, session=name)
+    if row is None:
+        raise Refusal(401, "token", "Your session was not recognised. Please open the study's link again.")
+    try:
+        return row, running.library.by_key(row.stimuli)
+    except LimenError:
+        raise Refusal(503, "busy", "This version of the study is not available at the moment.") from None
+
+
+def _gone() -> Refusal:
+    status, message = _REFUSED["withdrawn"]
+    return Refusal(status, "withdrawn", message)
+
+
+@participant.get("/")
+def root() -> BaseResponse:
+    """Send a visitor to the study."""
+    return redirect(f"/study/{server().study.file.study}/", 302)
+
+
+@participant.get("/study/<study>/")
+def page(study: str) -> tuple[str, int]:
+    """Show the shell that loads the front-end, or say plainly what is missing."""
+    file = server().study.file
+    if study != file.study:
+        text = "There is no study at this address. Please check the link."
+        return render_template("message.html", title="No such study", text=text), 404
+    built = built_files(Path(current_app.root_path) / "static" / "dist")
+    if built is None:
+        text = "The front-end is not built. Run `make frontend` in the project folder, then reload this page."
+        return render_template("message.html", title="Front-end not built", text=text), 503
+    return render_template("participant.html", file=file, js=built["index.js"], css=built["index.css"]), 200
+
+
+@participant.get("/stimuli/<name>.png")
+def picture(name: str) -> Response:
+    """Send a picture by its hash; names that are not a held hash are nothing."""
+    path = server().library.picture(name) if _HASH.fullmatch(name) else None
+    if path is None:
+        raise Refusal(404, "not_found", "There is no such picture.")
+    response = send_file(path.absolute(), mimetype="image/png", etag=name, conditional=True)
+    response.headers["Cache-Control"] = IMMUTABLE
+    return response
+
+
+def _entry(wanted: OpenRequest) -> Entry:
+    running = server()
+    recruitment, parameters = running.study.file.recruitment, wanted.parameters
+    if wanted.source == "bot":
+        return Entry(source="bot", recruiter="bot", recruiter_id=wanted.client_id)
+    if "preview" in parameters:
+        if not hmac.compare_digest(parameters["preview"].encode(), running.config.preview_key.encode()):
+            raise Refusal(403, "preview", "This preview link is not valid any more.")
+        cell = parameters.get("cell") or None
+        if cell is not None and cell not in running.study.trials:
+            raise Refusal(400, "bad_request", "This preview link names a cell that does not exist.")
+        claim = f"{wanted.client_id}/{cell or ''}"[:200]
+        return Entry(source="preview", recruiter="preview", recruiter_id=claim, cell=cell)
+    try:
+        recruiter, recruiter_id = identify(recruitment, parameters, wanted.client_id)
+    except BadIdentity as error:
+        raise Refusal(400, "identity", str(error)) from None
+    return Entry(source="pilot" if running.config.pilot else "live", recruiter=recruiter, recruiter_id=recruiter_id)
+
+
+@participant.post("/api/sessions")
+def sessions_open() -> tuple[Response, int]:
+    """Open a session, or the same one again."""
+    wanted, running = _body(OpenRequest), server()
+    if wanted.study != running.study.file.study:
+        raise Refusal(404, "not_found", "There is no study at this address. Please check the link.")
+    entry = _entry(wanted)
+    opened = open_session(running.database, running.study, entry, admit=running.admits, stale_s=running.config.stale_s)
+    if opened.refused:
+        status, message = _REFUSED[opened.refused]
+        raise Refusal(status, opened.refused, message)
+    answer = {
+        "session": opened.session,
+        "token": opened.token,
+        "resumed": opened.resumed,
+        "state": opened.state,
+        "next_seq": opened.next_seq,
+    }
+    return jsonify(answer), 200 if opened.resumed else 201
+
+
+@participant.get("/api/session")
+def session_view() -> Response:
+    """Tell a browser everything it needs to go on."""
+    row, study = _session()
+    with server().database.read() as connection:
+        fresh = one(connection, sessions, session=row.session)
+        if fresh is None or fresh.state == "WITHDRAWN":
+            raise _gone()
+        return jsonify(view(connection, study, fresh))
+
+
+@participant.post("/api/events")
+def events_append() -> tuple[Response, int]:
+    """Store a batch and acknowledge it after the commit."""
+    row, study = _session()
+    batch = _body(EventsRequest).events
+    done = append(server().database, study, row.session, batch)
+    if done.gone:
+        raise _gone()
+    if done.conflicts:
+        current_app.logger.error("alarm: session %s, conflicting bodies for seq %s", row.session, done.conflicts)
+        message = "This study goes on in another window."
+        body = {"error": "conflict", "message": message, "conflicts": done.conflicts, **done.public()}
+        return jsonify(body), 409
+    return jsonify(done.public()), 200
+
+
+@participant.post("/api/complete")
+def session_complete() -> Response:
+    """Release the code once everything is held."""
+    row, study = _session()
+    claim, recruitment = _body(CompleteRequest), study.file.recruitment
+    fixed = server().config.completion_code if row.source in {"live", "pilot"} else None
+    done = complete(
+        server().database,
+        study,
+        row.session,
+        last_seq=claim.last_seq,
+        chain=claim.chain,
+        draw=lambda: fixed or new_code(recruitment, row.source, manual=False),
+    )
+    if done.gone:
+        raise _gone()
+    if not done.code:
+        raise Refusal(
+            409,
+            "incomplete",
+            "Some of your answers have not arrived yet." if done.consented else "Consent was not given.",
+            missing=done.missing,
+            missing_trials=done.missing_trials,
+            chain_matches=done.chain_matches,
+            next_seq=done.next_seq,
+        )
+    url = completion_url(recruitment, row.source, done.code)
+    return jsonify({"code": done.code, "url": url, "state": "COMPLETE"})
+
+
+@participant.post("/api/manual")
+def session_manual() -> Response:
+    """Give the code that a person reviews, so that nobody goes unpaid."""
+    row, study = _session()
+    reason, recruitment = _body(ReasonRequest).reason, study.file.recruitment
+    code = manual_code(
+        server().database,
+        row.session,
+        reason=reason,
+        draw=lambda: new_code(recruitment, row.source, manual=True),
+    )
+    if code is None:
+        raise _gone()
+    current_app.logger.error("alarm: session %s was given a code for review", row.session)
+    return jsonify({"code": code, "url": None})
+
+
+@participant.post("/api/withdraw")
+def session_withdraw() -> Response:
+    """Delete this person's answers."""
+    row, _ = _session()
+    withdraw(server().database, row.session, reason=_body(ReasonRequest).reason)
+    return jsonify({"state": "WITHDRAWN"})

@@ -1,0 +1,246 @@
+"""A small stimulus set written by hand from the contract, an application on it, and a browser made of Python."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.images import encode_png
+from bench.records import columns
+from bench.store import Store, sha256_bytes
+from psychophysics_server.app import ServerConfig, create_app
+from psychophysics_server.chain import body_hash, link
+from psychophysics_server.frozen import FrozenStudy, Library
+from stimuli.records import CellRow, TrialRow
+
+CLASSES = ("cat", "dog")
+CONDITIONS = ("baseline", "grad_cam")
+LISTS = 2
+PAGE = {"title": "Title", "body": "One paragraph.\n\nAnother with **bold**."}
+
+
+def study_facts(**changes: Any) -> dict[str, Any]:
+    """Return a whole study file as plain data."""
+    facts = {
+        "study": "tiny-study",
+        "version": 1,
+        "protocol": "utility",
+        "title": "A tiny study",
+        "seed": 3,
+        "run": "demo",
+        "conditions": list(CONDITIONS),
+        "quota": 4,
+        "texts": {"consent": PAGE, "instructions": [PAGE, PAGE], "debrief": PAGE, "contact": "lab@example.org"},
+        "checks": {"catch_accuracy": 1.0, "practice_attempts": 2, "max_same_side_share": 0.9},
+        "recruitment": {"source": "mock"},
+        "bots": {"accuracy": {"baseline": [0.6, 0.6], "grad_cam": [0.9, 0.9]}},
+    }
+    return facts | changes
+
+
+def _trials(cell: str, condition: str, number: int, picture: str, tests: int) -> Iterator[dict[str, Any]]:
+    position = itertools.count()
+
+    def row(block: str, session: int, phase: str, name: str, **more: Any) -> dict[str, Any]:
+        asked = phase != "train"
+        chance = np.random.default_rng(len(name) * 31 + number * 7 + ord(name[-1]))
+        expected = CLASSES[int(chance.integers(2))] if asked else ""
+        payload = {
+            "phase": phase,
+            "image": picture,
+            "explanation": None if condition == "baseline" or phase == "test" else picture,
+            "predicted": CLASSES[0] if phase == "train" else None,
+            "options": list(CLASSES) if asked else [],
+            "reservoir": [],
+            "feedback": phase == "practice",
+            "lockout_ms": 0,
+        }
+        answer = {"expected": expected, "model_correct": bool(chance.integers(2))} if asked else {}
+        return {
+            "cell": cell,
+            "condition": condition,
+            "list": number,
+            "position": next(position),
+            "block": block,
+            "session": session,
+            "phase": phase,
+            "trial_type": "predict",
+            "trial_id": "t" + sha256_bytes(f"{cell}/{name}".encode())[:12],
+            "item_id": f"image-{name}",
+            "is_catch": more.get("is_catch", False),
+            "k_seen": 2 * session,
+            "payload": json.dumps(payload),
+            "answer": json.dumps(answer),
+        }
+
+    for index in range(2):
+        yield row("practice", 0, "practice", f"practice {index}")
+    for session in (1, 2):
+        for index in range(2):
+            yield row(f"session {session} train", session, "train", f"train {session} {index}")
+        for index in range(tests):
+            name = f"test {session} {index}"
+            yield row(f"session {session} test", session, "test", name, is_catch=index == 0)
+
+
+def build_tiny(root: Path, *, tests: int = 3, **changes: Any) -> FrozenStudy:
+    """Write a stimulus set (2 conditions x 2 lists) into a store and open it."""
+    facts = study_facts(**changes)
+    png = encode_png(np.full((8, 8, 3), 128, dtype=np.uint8))
+    picture = sha256_bytes(png)
+    cells = [
+        CellRow(cell=f"{condition}-{number}", condition=condition, list=number, quota=facts["quota"] // LISTS)
+        for condition in CONDITIONS
+        for number in range(LISTS)
+    ]
+    rows = [row for c in cells for row in _trials(c.cell, c.condition, c.list, picture, tests)]
+    library = Library(Store(root))
+    with library.store.write("stimuli", facts) as draft:
+        draft.write_rows(pd.DataFrame(rows, columns=columns(TrialRow)), "trials.parquet")
+        draft.write_rows(pd.DataFrame([vars(cell) for cell in cells]), "cells.parquet")
+        draft.write_bytes(png, f"pictures/{picture}.png")
+        draft.write_json(facts, "study.json")
+        draft.write_json({"protocol": "utility"}, "protocol.json")
+    return library.newest(facts["study"])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> FrozenStudy:
+    return build_tiny(tmp_path / "store")
+
+
+@dataclass
+class Running:
+    """A running application, with what a test wants to look at."""
+
+    study: FrozenStudy
+    app: Any
+
+    @property
+    def database(self) -> Any:
+        return self.app.extensions["limen"].database
+
+    def person(self, name: str = "5f0000000000000000000001", **more: Any) -> Person:
+        """Open a session as a person who came by a recruiter's link."""
+        return Person(self).open(name, **more)
+
+
+@dataclass
+class Person:
+    """A browser: it numbers events, keeps the chain and re-sends."""
+
+    running: Running
+    token: str = ""
+    session: str = ""
+    next_seq: int = 1
+    chain: str = ""
+    opened: Any = None
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+    def open(self, name: str, *, source: str = "live", status: int | None = None, **parameters: str) -> Person:
+        body = {
+            "study": self.running.study.file.study,
+            "client_id": f"client-{name}"[:60],
+            "parameters": {"PROLIFIC_PID": name, **parameters},
+            "source": source,
+        }
+        self.opened = self.running.app.test_client().post("/api/sessions", json=body)
+        if status is not None:
+            assert self.opened.status_code == status, self.opened.json
+        if self.opened.status_code < 300:
+            self.token, self.session = self.opened.json["token"], self.opened.json["session"]
+            held = self.get().json
+            self.next_seq, self.chain = held["next_seq"], held["chain"]
+        return self
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return self.running.app.test_client().open(path, method=method, headers=headers, **more)
+
+    def get(self) -> Any:
+        return self.call("GET", "/api/session")
+
+    def event(self, kind: str, body: Any) -> dict[str, Any]:
+        text = body if isinstance(body, str) else json.dumps(body)
+        event = {"seq": self.next_seq, "kind": kind, "time": 1.7e12 + 1000.0 * self.next_seq, "body": text}
+        self.next_seq += 1
+        self.chain = link(self.chain, body_hash(text))
+        self.sent.append(event)
+        return event
+
+    def post(self, *events: dict[str, Any]) -> Any:
+        return self.call("POST", "/api/events", json={"events": list(events)})
+
+    def say(self, kind: str, body: Any) -> Any:
+        return self.post(self.event(kind, body))
+
+    def consent(self) -> Any:
+        return self.say("consent", {"accepted": True})
+
+    def answer(self, trial: dict[str, Any], response: str, **more: Any) -> Any:
+        body = {"trial_id": trial["trial_id"], "response": response, "rt_ms": 812.25, "input": "key", **more}
+        return self.say("trial", body)
+
+    def key(self) -> dict[str, str]:
+        """The answer key, read from the stimulus set as no browser could."""
+        trials = [trial for cell in self.running.study.trials.values() for trial in cell]
+        return {trial.trial_id: trial.expected for trial in trials}
+
+    def trials(self) -> list[dict[str, Any]]:
+        return [trial for step in self.get().json["timeline"] for trial in step.get("trials", [])]
+
+    def take(self, *, wrong: tuple[str, ...] = (), stop_before: str = "", **more: Any) -> Person:
+        """Consent and answer every open trial rightly, except those named in `wrong`; stop before one if asked."""
+        if not self.get().json["done"]["consent"]:
+            self.consent()
+        key, held = self.key(), self.get().json
+        done = {*held["answered"], *held["practice"]["answered"]}
+        for trial in self.trials():
+            if trial["trial_id"] == stop_before:
+                break
+            if trial["trial_id"] in done:
+                continue
+            right = key[trial["trial_id"]]
+            other = [option for option in trial["payload"]["options"] if option != right]
+            answer = other[0] if trial["trial_id"] in wrong else right
+            assert self.answer(trial, answer, **more).status_code == 200
+        return self
+
+    def complete(self) -> Any:
+        return self.call("POST", "/api/complete", json={"last_seq": self.next_seq - 1, "chain": self.chain})
+
+
+def start(study: FrozenStudy, folder: Path, **more: Any) -> Running:
+    """Start an application on a study."""
+    library = Library(study.artifact.path.parent.parent)
+    options = {"database": folder / "responses.sqlite", "disk_limit_mb": 0.0, **more}
+    app = create_app(ServerConfig(library=library, study=library.by_key(study.key), **options))
+    return Running(study, app)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start applications; each is drained and closed at the end."""
+    started: list[Running] = []
+
+    def begin(study: FrozenStudy | None = None, **more: Any) -> Running:
+        study = study or build_tiny(tmp_path / "store")
+        started.append(start(study, tmp_path, **more))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.app.extensions["limen"].close()
+
+
+@pytest.fixture
+def running(launch: Callable[..., Running]) -> Running:
+    return launch()
