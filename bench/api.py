@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,15 +15,21 @@ from torch import Tensor
 from .engine import Cost, Draws, Engine
 from .records import Measurement
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, resolve_options
-from .spaces import ConceptData, Dictionary, Pixels, Space
+from .spaces import Pixels, Space
+
+if TYPE_CHECKING:
+    from .spaces import ConceptData, Dictionary
 
 Method = str | Callable[..., Any]
 Pictures = Tensor | np.ndarray
+Regions = Mapping[str, np.ndarray]
 Classes = Tensor | np.ndarray | Sequence[int] | int | None
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
-NULL = "random"
+CONTROL = "random"
 """The file in `attributions` and in `dictionaries` that knows nothing."""
+NULL_DRAWS = 5
+"""Random maps an image behind its null."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class ScoreResult:
     values, null, ceiling : (N,) float64; the ceiling is NaN where none exists
     convention : score type, baseline, normalisation, AUC rule
     samples : names of the samples where they are not images
-    curve_x, curve_y, null_curve_y : (T,), (N, T), (N, T) or None
+    curve_x, curve_y : (T,), (N, T) or None
     extra : further named arrays (N,)
     cost : what measuring `values` cost; the null is not in it
     seed : seed of the metric's draws and of the bootstrap
@@ -65,7 +71,6 @@ class ScoreResult:
     samples: tuple[str, ...] = ()
     curve_x: np.ndarray | None = None
     curve_y: np.ndarray | None = None
-    null_curve_y: np.ndarray | None = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     seed: int = 0
@@ -186,8 +191,9 @@ def score(
     *,
     space: Space | None = None,
     seed: int = 0,
-    null: Measurement | None = None,
-    null_draws: int = 5,
+    null: np.ndarray | None = None,
+    null_draws: int = NULL_DRAWS,
+    masks: Regions | None = None,
     **options: Any,
 ) -> ScoreResult:
     """Score maps with one metric, beside the same metric on random maps.
@@ -203,9 +209,10 @@ def score(
     space : Space; None is `Pixels()`
     seed : int
         Seeds the metric's own draws, which are the same for every method, and the bootstrap.
-    null : Measurement
-        What `measure_null` gave for this metric, its options, these images and this engine; None measures it here.
+    null : array (N,)
+        What `bench.api.null` gave for this metric, its options, these images and this engine; None measures it here.
     null_draws : random maps an image, averaged
+    masks : name -> bool (N, H, W), regions of the images that a metric may ask for
     **options
         The metric's own options.
 
@@ -221,16 +228,19 @@ def score(
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
     function, name = resolve_metric(metric, "maps")
-    run = bind(function, engine, inputs, classes, space, seed, options)
+    run = bind(function, engine, inputs, classes, {"space": space, "regions": masks or {}}, seed, options)
     credit = check_maps(engine.prepare(maps), space.coordinates(engine, inputs), f"metric '{name}', maps")
     with engine.meter() as cost:
         measured = run(credit)
-    if null is None and measured.null is None:
-        null = measure_null(metric, engine, inputs, classes, space=space, seed=seed, null_draws=null_draws, **options)
-    return result(name, function.card, engine, measured, null, cost, seed)
+    floor = null if measured.null is None else measured.null
+    if floor is None:
+        floor = chance(
+            metric, engine, inputs, classes, space=space, seed=seed, null_draws=null_draws, masks=masks, **options
+        )
+    return result(name, function.card, engine, measured, floor, cost, seed)
 
 
-def measure_null(
+def null(
     metric: Method,
     engine: Engine,
     images: Pictures,
@@ -238,40 +248,32 @@ def measure_null(
     *,
     space: Space | None = None,
     seed: int = 0,
-    null_draws: int = 5,
+    null_draws: int = NULL_DRAWS,
+    masks: Regions | None = None,
     **options: Any,
-) -> Measurement:
+) -> np.ndarray:
     """Measure a metric on random maps, averaged over draws for each image: the chance floor of `score`.
 
     It depends on no method, so measure it once and hand it to `score(..., null=...)` for all of them.
 
     Parameters
     ----------
-    metric, engine, images, targets, space, seed, **options : as for `score`
+    metric, engine, images, targets, space, seed, masks, **options : as for `score`
     null_draws : random maps an image
 
     Returns
     -------
-    Measurement
-        Values (N,), and curves (N, T) if the metric has them, averaged over the draws.
+    array (N,) float64
     """
     if null_draws < 1:
         raise LimenError(f"metric '{metric}', option 'null_draws': given {null_draws}, allowed is 1 or more.")
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
-    run = bind(metric, engine, inputs, classes, space, seed, options)
-    control = ATTRIBUTIONS.load(NULL)
-    measured = []
-    for draw in range(null_draws):
-        injected = wanted(control, {"space": space, "draws": engine.draws(seed, "null", draw)})
-        measured.append(run(control(engine, inputs, classes, **injected)))
-    curves = [as_numpy(engine, one.curve_y) for one in measured if one.curve_y is not None]
-    return Measurement(
-        values=np.mean([as_numpy(engine, one.values) for one in measured], axis=0),
-        curve_x=measured[0].curve_x,
-        curve_y=np.mean(curves, axis=0) if curves else None,
-        convention=f"{measured[0].convention}; mean of {null_draws} uniform random maps an image",
-    )
+    run = bind(metric, engine, inputs, classes, {"space": space, "regions": masks or {}}, seed, options)
+    control = ATTRIBUTIONS.load(CONTROL)
+    draws = [wanted(control, {"space": space, "draws": engine.draws(seed, "null", draw)}) for draw in range(null_draws)]
+    values = [run(control(engine, inputs, classes, **injected)).values for injected in draws]
+    return np.mean([as_numpy(engine, value) for value in values], axis=0)  # type: ignore[no-any-return]
 
 
 def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int = 0, **options: Any) -> Dictionary:
@@ -299,7 +301,7 @@ def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int =
     function, name = resolve(method, DICTIONARIES.load)
     where = f"dictionary '{name}'"
     data = activations if isinstance(activations, Tensor) else torch.from_numpy(np.asarray(activations))
-    if data.ndim != 2 or not data.is_floating_point() or not bool(data.isfinite().all()):
+    if data.ndim != 2 or not data.is_floating_point() or not finite(data):
         raise LimenError(
             f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are finite floats (n, d)."
         )
@@ -307,9 +309,9 @@ def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int =
         raise LimenError(f"{where}: given k = {k}, allowed is 1 or more.")
     injected = wanted(function, {"draws": Draws(seed, "dictionary", name)})
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
-    if not isinstance(fitted, Dictionary):
+    if not hasattr(fitted, "atoms"):
         raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")
-    return fitted
+    return fitted  # type: ignore[no-any-return]
 
 
 def score_dictionaries(
@@ -353,24 +355,21 @@ def score_dictionaries(
         return function(subjects, data, **arguments, **injected)  # type: ignore[no-any-return]
 
     measured = run(dictionaries)
-    null = None
-    if measured.null is None:
+    null = measured.null
+    if null is None:
         blind = [
-            fit_dictionary(NULL, data.train, len(one.atoms), seed=seed + index)
+            fit_dictionary(CONTROL, data.train, len(one.atoms), seed=seed + index)
             for index, one in enumerate(dictionaries)
         ]
-        null = run(blind)
+        null = run(blind).values
     return result(name, function.card, None, measured, null, Cost(), seed)
 
 
 def summarise(scored: ScoreResult) -> dict[str, Any]:
-    """Return the fields of `bench.records.Score` that a result knows itself; the caller adds what it was run on."""
+    """Return the fields of `bench.records.Score` that a result knows; the caller adds what was scored, and its cost."""
     value, null, gain = scored.value, scored.null_value, scored.gain
     ceiling = scored.ceiling[np.isfinite(scored.ceiling)]
     return {
-        "subject": "attribution" if scored.card.of == "maps" else "dictionary",
-        "metric": scored.metric,
-        "question": METRICS.group(scored.metric),
         "direction": scored.direction,
         "value": value.mean,
         "low": value.low,
@@ -384,9 +383,6 @@ def summarise(scored: ScoreResult) -> dict[str, Any]:
         "at_null": scored.at_null,
         "ceiling": float(ceiling.mean()) if ceiling.size else float("nan"),
         "n": scored.n,
-        "seconds": scored.cost.seconds,
-        "forwards": scored.cost.forwards,
-        "backwards": scored.cost.backwards,
         "convention": scored.convention,
     }
 
@@ -412,23 +408,17 @@ def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor,
             f"images: given {images.dtype}, allowed are uint8 pictures (N, H, W, 3) or normalised floats (N, C, H, W)."
         )
     inputs = engine.inputs(images) if pictures else engine.prepare(images)
-    if not bool(inputs.isfinite().all()):
+    if not finite(inputs):
         raise LimenError("images: given numbers that are not finite, allowed are finite floats.")
-    scores = engine.scores(inputs)
     if targets is None:
-        return inputs, scores.argmax(dim=1)
-    given = np.asarray(targets.tolist() if isinstance(targets, Tensor) else targets)
-    classes = np.broadcast_to(given, (len(inputs),)) if given.ndim == 0 else given
-    if classes.shape != (len(inputs),) or not np.issubdtype(classes.dtype, np.integer):
+        return inputs, engine.targets(inputs)
+    given = [targets] * len(inputs) if isinstance(targets, int) else targets
+    classes, count = engine.targets(inputs, given), engine.scores(inputs).shape[1]
+    if not (classes.is_meta or bool(((classes >= 0) & (classes < count)).all())):
         raise LimenError(
-            f"targets: given {given.dtype} of shape {given.shape}, allowed is one whole number for each of the "
-            f"{len(inputs)} images, or one for all."
+            f"targets: given classes {int(classes.min())} to {int(classes.max())}, allowed are 0 to {count - 1}."
         )
-    if classes.min() < 0 or classes.max() >= scores.shape[1]:
-        raise LimenError(
-            f"targets: given classes {classes.min()} to {classes.max()}, allowed are 0 to {scores.shape[1] - 1}."
-        )
-    return inputs, inputs.new_tensor(classes.tolist(), dtype=torch.int64)
+    return inputs, classes
 
 
 def resolve(method: Method, load: Callable[[str], Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
@@ -463,31 +453,30 @@ def wanted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str
 
 
 def bind(
-    metric: Method, engine: Engine, images: Tensor, targets: Tensor, space: Space, seed: int, options: Mapping[str, Any]
+    metric: Method,
+    engine: Engine,
+    images: Tensor,
+    targets: Tensor,
+    offered: Mapping[str, Any],
+    seed: int,
+    options: Mapping[str, Any],
 ) -> Callable[[Tensor], Measurement]:
     """Return a metric of maps as a function of the maps alone; its draws are the same whatever it scores."""
     function, name = resolve_metric(metric, "maps")
     arguments = resolve_options(function, options, f"metric '{name}'")
 
     def run(maps: Tensor) -> Measurement:
-        injected = wanted(function, {"space": space, "draws": engine.draws(seed, "metric", name)})
+        injected = wanted(function, {**offered, "draws": engine.draws(seed, "metric", name)})
         return function(engine, images, targets, maps, **arguments, **injected)  # type: ignore[no-any-return]
 
     return run
 
 
 def result(
-    name: str,
-    card: MetricCard,
-    engine: Engine | None,
-    measured: Measurement,
-    null: Measurement | None,
-    cost: Cost,
-    seed: int,
+    name: str, card: MetricCard, engine: Engine | None, measured: Measurement, null: Any, cost: Cost, seed: int
 ) -> ScoreResult:
-    """Put a measurement and its null together, in numpy; a metric's own null goes before the measured one."""
-    values = as_numpy(engine, measured.values)
-    floor = as_numpy(engine, measured.null if measured.null is not None else null.values if null else np.nan)
+    """Put a measurement and its null together, in numpy."""
+    values, floor = as_numpy(engine, measured.values), as_numpy(engine, null)
     if floor.ndim and floor.shape != values.shape:
         raise LimenError(
             f"metric '{name}', null: given {floor.shape[0]} values for {values.shape[0]} samples; they must be the same."
@@ -503,7 +492,6 @@ def result(
         samples=measured.samples,
         curve_x=optional(engine, measured.curve_x),
         curve_y=optional(engine, measured.curve_y),
-        null_curve_y=optional(engine, null.curve_y if null else None),
         extra={key: as_numpy(engine, column) for key, column in measured.extra.items()},
         cost=cost,
         seed=seed,
@@ -526,9 +514,18 @@ def check_maps(maps: Any, coordinates: Tensor, where: str) -> Tensor:
     if not isinstance(maps, Tensor) or maps.shape != expected:
         shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise LimenError(f"{where}: given {shape}, allowed is a tensor of shape {expected}.")
-    if not bool(maps.isfinite().all()):
+    if not finite(maps):
         raise LimenError(f"{where}: given numbers that are not finite, allowed are finite maps.")
     return maps.detach().float()
+
+
+chance = null
+"""`null` under a name that no argument hides."""
+
+
+def finite(values: Tensor) -> bool:
+    """Tell whether every number is finite; on the meta device there are none to look at."""
+    return values.is_meta or bool(values.isfinite().all())
 
 
 def as_numpy(engine: Engine | None, values: Any) -> np.ndarray:

@@ -34,11 +34,10 @@ def grad_cam(engine: Engine, images: Tensor, targets: Tensor, *, layer: str | No
     ----------
     Selvaraju et al. 2017, arXiv:1610.02391.
     """
-    layer = engine.network.layer if layer is None else layer
     activations, gradients = engine.tap_gradients(images, layer, targets)
     if activations.ndim != 4:
         raise LimenError(
-            f"attribution 'grad_cam', layer '{layer}': given activations of shape {tuple(activations.shape[1:])}, "
+            f"attribution 'grad_cam', layer '{layer or engine.default_layer(images)}': given activations of shape {tuple(activations.shape[1:])}, "
             "allowed is (channels, height, width)."
         )
     cam = (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True)

@@ -59,8 +59,7 @@ def design(draws: Draws, samples: int, cells: int) -> Tensor:
     """Return masks (samples * (cells + 1), cells): A first, then A with column i taken from B, for each i."""
     first, second = draws.sobol(samples, 2 * cells).chunk(2, dim=1)
     mixed = first.repeat(cells, 1, 1)
-    each = torch.arange(cells)
-    mixed[each, :, each] = second.T
+    mixed.diagonal(dim1=0, dim2=2).copy_(second)
     return torch.cat([first, mixed.flatten(0, 1)])
 
 

@@ -21,8 +21,7 @@ from ...spaces import Space
     of="maps",
     direction="up",
     bounds=(-1.0, 1.0),
-    null="the same correlation for random maps: 0",
-    ceiling=None,
+    null="the same correlation for random maps: 0 where all cells are of one size",
 )
 def mu_fidelity(
     engine: Engine,
@@ -56,7 +55,8 @@ def mu_fidelity(
     -------
     Measurement
         Values (N,) in [-1, 1]. A map or a score that is constant over the subsets ranks nothing: its value is 0 and
-        `extra['constant']` is 1.
+        `extra['constant']` is 1. `extra['centred']` is the value for the map less its mean: where the cells differ in
+        size, a map's level (RISE's, a random map's) correlates with the area of a subset.
 
     References
     ----------
@@ -67,15 +67,18 @@ def mu_fidelity(
     size = min(max(1, round(fraction * cells)), cells)
     chosen = draws.subsets(subsets, cells, size).type_as(maps)
     kept = engine.perturbed_scores(images, Masks.shared(1 - chosen), targets, space=space, score=score, side=side)
-    credit = space.pool(maps, side).double() @ chosen.double().T
-    values, constant = spearman(credit, -kept.double())
+    drop = -kept.double()
+    values, constant = spearman(space.pool(maps, side).double() @ chosen.double().T, drop)
+    # Where the cells are not all of one size, a level common to all places ranks subsets by their area.
+    level = maps.mean(dim=tuple(range(1, maps.ndim)), keepdim=True)
+    centred, _ = spearman(space.pool(maps - level, side).double() @ chosen.double().T, drop)
     return Measurement(
         values=values,
         convention=(
             f"{score}; Spearman with average ranks over {subsets} subsets of exactly {size} of {cells} cells replaced by "
             f"the baseline '{space.name}', all channels at once; 0 where the map or the drop is constant"
         ),
-        extra={"constant": constant.type_as(values)},
+        extra={"constant": constant.type_as(values), "centred": centred},
     )
 
 
