@@ -1,0 +1,1 @@
+"""Loaders for everyone else's networks: one file, one prefix."""

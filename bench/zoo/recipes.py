@@ -1,0 +1,76 @@
+"""The zoo's own networks, as the recipes they are trained from: same recipe, same network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .pictures import IMAGES
+from .resnet import ResidualNetwork
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+WIDTHS = {"resnet": (32, 64, 128, 224), "tiny": (8, 12, 16, 28)}
+STRIDES = {32: (1, 2, 2, 2, 1), 64: (2, 1, 2, 2, 1)}
+"""Strides of stem and stages by picture size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides a trained network.
+
+    Attributes
+    ----------
+    architecture : key of `WIDTHS`
+    images : name of an image set
+    size : side of its pictures in pixels
+    train : number of training pictures; None takes the whole split
+    epochs : 0 leaves the network as initialised (the untrained control)
+    floor : test accuracy below which training has failed
+    seed : of initialisation, order and augmentation
+    """
+
+    architecture: str
+    images: str
+    size: int
+    train: int | None = None
+    epochs: int = 0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    flip: bool = False
+    floor: float = 0.0
+    seed: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the cache key is made of, the version of the pictures included."""
+        facts = asdict(self)
+        facts["widths"] = list(WIDTHS[self.architecture])
+        facts["strides"] = list(STRIDES[self.size])
+        facts["normalisation"] = [*MEAN, *STD]
+        facts["images_version"] = IMAGES.card(self.images).version
+        return facts
+
+    def build(self, classes: int) -> nn.Module:
+        """Return the network with fresh, seeded weights; the caller's random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return ResidualNetwork(classes, WIDTHS[self.architecture], STRIDES[self.size])
+
+
+RECIPES: dict[str, Recipe] = {
+    "resnet@digits": Recipe(architecture="resnet", images="digits", size=32, epochs=6, floor=0.95),
+    "resnet@scenes": Recipe(
+        architecture="resnet", images="scenes", size=64, train=8000, epochs=3, batch_size=64, flip=True, floor=0.9
+    ),
+    "resnet@scenes_biased": Recipe(
+        architecture="resnet", images="scenes_biased", size=64, train=2000, epochs=4, flip=True, floor=0.95
+    ),
+    "tiny@digits": Recipe(
+        architecture="tiny", images="digits", size=32, epochs=4, batch_size=64, learning_rate=1e-2, floor=0.85
+    ),
+    "untrained@digits": Recipe(architecture="resnet", images="digits", size=32, seed=1),
+    "untrained@scenes": Recipe(architecture="resnet", images="scenes", size=64, seed=1),
+    "untrained@scenes_biased": Recipe(architecture="resnet", images="scenes_biased", size=64, seed=1),
+}
