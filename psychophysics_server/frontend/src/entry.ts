@@ -1,0 +1,64 @@
+/** How a person comes in: recruiter parameters become a token and leave the address bar; one window at a time. */
+
+import { Api } from "./api";
+import type { Memory } from "./storage";
+import type { SessionState } from "./wire";
+
+/** Take the query out of the address bar and return it. */
+export function takeParameters(): Record<string, string> {
+  const parameters = Object.fromEntries(new URLSearchParams(location.search));
+  if (location.search !== "") history.replaceState(null, "", location.pathname + location.hash);
+  return parameters;
+}
+
+function clientId(memory: Memory): string {
+  const known = memory.get("client");
+  if (known) return known;
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const fresh = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  memory.set("client", fresh);
+  return fresh;
+}
+
+/** Make the server's client for this study; it opens the session again whenever its token is not known. */
+export async function connect(study: string, memory: Memory, parameters: Record<string, string>): Promise<Api> {
+  const client = clientId(memory);
+  const open = async (): Promise<string> => {
+    const { token } = await api.open(study, client, parameters);
+    memory.set("token", token);
+    return token;
+  };
+  const api: Api = new Api(open);
+  // Parameters name a person, who may be another one than the last; without them the token says who it is.
+  const token = Object.keys(parameters).length === 0 ? memory.get("token") : null;
+  api.use(token ?? (await open()));
+  return api;
+}
+
+/** Hold the session for this window alone, waiting for another one to close; browsers without locks skip this. */
+export async function alone(session: string, onWait: () => void): Promise<boolean> {
+  if (!("locks" in navigator)) return true;
+  const name = `limen:${session}`;
+  const held = new Promise<never>(() => undefined);
+  const atOnce = await new Promise<boolean>((resolve) => {
+    void navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+      resolve(lock !== null);
+      return lock === null ? undefined : held;
+    });
+  });
+  if (atOnce) return true;
+  onWait();
+  await new Promise<void>((resolve) => {
+    void navigator.locks.request(name, () => {
+      resolve();
+      return held;
+    });
+  });
+  return false;
+}
+
+/** Read the session as the only window that goes on with it. */
+export async function enter(api: Api, onWait: () => void): Promise<SessionState> {
+  const state = await api.session();
+  return (await alone(state.session, onWait)) ? state : api.session();
+}

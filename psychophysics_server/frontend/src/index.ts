@@ -1,0 +1,134 @@
+/** Starts the participant's page and holds its parts together. */
+
+import "./style.css";
+
+import { type Api, ApiError } from "./api";
+import { Completion, TrialsMissing } from "./completion";
+import { watchConduct } from "./conduct";
+import { connect, enter, takeParameters } from "./entry";
+import { ConflictError, Outbox } from "./outbox";
+import { loadImage, pause, Pictures } from "./pictures";
+import { Shell } from "./shell";
+import { Memory, openStore } from "./storage";
+import { Study, type Surroundings } from "./study";
+import type { BatchAnswer, SessionState } from "./wire";
+import { words } from "./words";
+
+/** One person's visit. */
+class Visit {
+  private outbox: Outbox | null = null;
+  private completion: Completion | null = null;
+  private over = false;
+
+  constructor(
+    private readonly shell: Shell,
+    private readonly api: Api,
+    private readonly memory: Memory,
+  ) {}
+
+  async run(): Promise<void> {
+    const state = await enter(this.api, () => this.shell.end(words.elsewhere.title, words.elsewhere.body));
+    const told: Surroundings["told"] = { practice: state.practice, verdicts: new Map() };
+    const outbox = await this.openOutbox(state, told);
+    this.outbox = outbox;
+    this.shell.offerWithdrawal(state.state === "COMPLETE" ? null : (reason) => this.withdraw(reason, words.leave.doneTitle, words.leave.doneBody));
+    let onScreen: string | null = null;
+    const study = new Study(state, {
+      shell: this.shell,
+      outbox,
+      pictures: new Pictures(loadImage),
+      told,
+      decline: () => this.withdraw("no consent", words.declined.title, words.declined.body),
+      complete: () => this.complete(state),
+      onTrial: (trialId) => (onScreen = trialId),
+    });
+    if (state.state === "COMPLETE") return this.complete(state);
+    watchConduct((what, at) => {
+      // Before consent nothing is recorded, and after the end nothing more.
+      if (this.over || outbox.lastSeq === 0) return;
+      outbox.add("focus", { what, at_ms: at, trial_id: onScreen }).catch(() => undefined);
+    });
+    await study.run(state.next_seq > 1);
+  }
+
+  /** Show what went wrong and offer to begin again from what is saved. */
+  async trouble(error: unknown): Promise<void> {
+    if (this.over) return;
+    if (error instanceof TrialsMissing || error instanceof ConflictError) return location.reload();
+    const gone = error instanceof ApiError && error.status === 410;
+    if (gone) return this.forget(words.leave.doneTitle, (error as ApiError).message);
+    const message = error instanceof Error ? error.message : String(error);
+    await this.shell.message(words.trouble.title, message, words.trouble.retry);
+    location.reload();
+  }
+
+  private async openOutbox(state: SessionState, told: Surroundings["told"]): Promise<Outbox> {
+    const outbox: Outbox = await Outbox.open({
+      store: await openStore(state.session),
+      send: (events) => this.api.send(events),
+      server: state,
+      wait: pause,
+      random: Math.random,
+      now: Date.now,
+      onChange: () => this.onOutbox(),
+      onAnswer: (answer) => this.onAnswer(answer, told),
+    });
+    window.addEventListener("online", () => (this.shell.tell(""), outbox.wake()));
+    window.addEventListener("offline", () => this.shell.tell(words.offline));
+    window.addEventListener("pagehide", () => this.over || this.api.sendLate(outbox.unsent.slice(0, 32)));
+    return outbox;
+  }
+
+  private onOutbox(): void {
+    this.completion?.count();
+    if (this.outbox?.refused) void this.trouble(this.outbox.refused);
+  }
+
+  private onAnswer(answer: BatchAnswer, told: Surroundings["told"]): void {
+    if (answer.practice) told.practice = answer.practice;
+    for (const [seq, verdict] of Object.entries(answer.feedback ?? {})) told.verdicts.set(Number(seq), verdict);
+    for (const [seq, fault] of Object.entries(answer.faults ?? {})) console.warn(`event ${seq} was kept but does not count: ${fault}`);
+  }
+
+  private async complete(state: SessionState): Promise<void> {
+    this.completion = new Completion(this.shell, this.api, this.outbox!, state);
+    await this.completion.run();
+    this.over = true;
+    await this.outbox!.clear();
+  }
+
+  private async withdraw(reason: string, title: string, body: string): Promise<void> {
+    await this.api.withdraw(reason);
+    await this.forget(title, body);
+  }
+
+  private async forget(title: string, body: string): Promise<void> {
+    this.over = true;
+    this.memory.set("token", null);
+    this.shell.offerWithdrawal(null);
+    this.shell.progress(0, 0);
+    this.shell.end(title, body);
+    await this.outbox?.clear();
+  }
+}
+
+async function main(): Promise<void> {
+  const root = document.getElementById("limen");
+  if (!root) return;
+  const name = root.dataset.study ?? "";
+  const memory = new Memory(name);
+  const shell = new Shell(root, root.dataset.title ?? document.title);
+  shell.end(words.loading, "");
+  const parameters = takeParameters();
+  for (;;) {
+    try {
+      const visit = new Visit(shell, await connect(name, memory, parameters), memory);
+      return await visit.run().catch((error: unknown) => visit.trouble(error));
+    } catch (error) {
+      // The recruiter's parameters live in this page only, so the first request is tried again without a reload.
+      await shell.message(words.trouble.title, error instanceof Error ? error.message : String(error), words.trouble.retry);
+    }
+  }
+}
+
+void main();

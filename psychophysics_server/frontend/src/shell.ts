@@ -1,0 +1,99 @@
+/** The frame around every page: study title, progress, the way out, and one <main> whose heading takes the focus. */
+
+import { button, element, prose } from "./dom";
+import { words } from "./words";
+
+/** Owns the page; everything that a person sees is put into `stage`. */
+export class Shell {
+  readonly stage: HTMLElement;
+  private readonly bar: HTMLElement;
+  private readonly count: HTMLElement;
+  private readonly meter: HTMLElement;
+  private readonly leave: HTMLButtonElement;
+  private readonly notice: HTMLElement;
+  private withdraw: ((reason: string) => Promise<void>) | null = null;
+
+  constructor(main: HTMLElement, title: string) {
+    this.stage = main;
+    main.replaceChildren();
+    main.classList.add("stage");
+    this.bar = element("div", { class: "bar" });
+    this.count = element("span", { class: "count" });
+    this.meter = element("div", { class: "meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, hidden: true }, this.bar);
+    this.leave = button(words.withdraw, "quiet", () => this.askToLeave());
+    this.leave.classList.add("leave");
+    this.leave.hidden = true;
+    this.notice = element("p", { class: "notice", role: "status", hidden: true });
+    const top = element("div", { class: "top" }, element("span", { class: "study" }, title), this.count, this.leave);
+    main.before(element("header", { class: "header" }, top, this.meter), this.notice);
+  }
+
+  /** Offer the way out on every page from now on, or no longer. */
+  offerWithdrawal(withdraw: ((reason: string) => Promise<void>) | null): void {
+    this.withdraw = withdraw;
+    this.leave.hidden = withdraw === null;
+  }
+
+  progress(done: number, count: number): void {
+    this.meter.hidden = count === 0;
+    this.meter.setAttribute("aria-valuemax", String(count));
+    this.meter.setAttribute("aria-valuenow", String(done));
+    this.count.textContent = count === 0 ? "" : words.progress(done, count);
+    this.bar.style.width = `${count === 0 ? 0 : (100 * done) / count}%`;
+  }
+
+  /** A line under the header that does not interrupt, or '' for none. */
+  tell(message: string): void {
+    this.notice.textContent = message;
+    this.notice.hidden = message === "";
+  }
+
+  /** Replace the page and give the focus to its heading, so that a screen reader begins there. */
+  show(...children: Node[]): void {
+    const page = element("div", { class: "page" }, ...children);
+    this.stage.replaceChildren(page);
+    window.scrollTo(0, 0);
+    const heading = page.querySelector("h1");
+    heading?.setAttribute("tabindex", "-1");
+    heading?.focus({ preventScroll: true });
+  }
+
+  /** Show a text with one button and resolve when it is pressed. */
+  message(title: string, body: string, label: string): Promise<void> {
+    return new Promise((resolve) => {
+      const go = button(label, "primary", () => resolve());
+      this.show(element("h1", {}, title), prose(body), element("div", { class: "actions" }, go));
+    });
+  }
+
+  /** Show a text that is the end of the road. */
+  end(title: string, body: string, ...rest: Node[]): void {
+    this.show(element("h1", {}, title), prose(body), ...rest);
+  }
+
+  private askToLeave(): void {
+    const reason = element("textarea", { id: "reason", rows: 3, maxlength: 500 });
+    const failed = element("p", { class: "fault", role: "alert", hidden: true }, words.leave.failed);
+    const dialog = element("dialog", { class: "dialog", "aria-labelledby": "leave-title" });
+    const stay = button(words.leave.stay, "primary", () => dialog.close());
+    const go = button(words.leave.go, "danger", () => {
+      go.disabled = true;
+      failed.hidden = true;
+      this.withdraw?.(reason.value.trim())
+        .then(() => dialog.close())
+        .catch(() => ((failed.hidden = false), (go.disabled = false)));
+    });
+    dialog.append(
+      element("h2", { id: "leave-title" }, words.leave.title),
+      prose(words.leave.body),
+      element("label", { for: "reason" }, words.leave.reason),
+      reason,
+      failed,
+      element("div", { class: "actions" }, stay, go),
+    );
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+    stay.focus();
+  }
+}

@@ -1,0 +1,217 @@
+/** Takes a person through the server's timeline, from wherever they stand. */
+
+import { initJsPsych } from "jspsych";
+
+import { button, element, prose } from "./dom";
+import type { Outbox } from "./outbox";
+import type { Pictures } from "./pictures";
+import { PredictPlugin } from "./plugin-predict";
+import type { Shell } from "./shell";
+import type { PracticeState, SessionState, Step, Trial, Verdict } from "./wire";
+import { words } from "./words";
+
+const AHEAD = 4;
+const LONG_GAP_S = 1800;
+
+/** What the study asks of the world around it. */
+export interface Surroundings {
+  shell: Shell;
+  outbox: Outbox;
+  pictures: Pictures;
+  /** What the server has said of practice and of answers so far. */
+  told: { practice: PracticeState | null; verdicts: Map<number, Verdict> };
+  decline: () => Promise<void>;
+  complete: () => Promise<void>;
+  /** The trial on the screen, for the record of lost focus. */
+  onTrial: (trialId: string | null) => void;
+}
+
+type Saved = Record<string, unknown>;
+
+function address(hash: string): string {
+  return `/stimuli/${hash}.png`;
+}
+
+function addresses({ payload }: Trial): string[] {
+  const own = [payload.image, payload.explanation];
+  const seen = payload.reservoir.flatMap(({ image, explanation }) => [image, explanation]);
+  return [...own, ...seen].filter((hash): hash is string => !!hash).map(address);
+}
+
+/** The walk through a session's timeline. */
+export class Study {
+  private readonly answered: Set<string>;
+  private readonly total: number;
+  private readonly practiceCount: number;
+
+  constructor(
+    private readonly state: SessionState,
+    private readonly around: Surroundings,
+  ) {
+    this.answered = new Set(state.answered);
+    const trials = state.timeline.flatMap((step) => (step.step === "block" ? step.trials : []));
+    this.practiceCount = state.timeline.reduce((n, step) => n + (step.step === "practice" ? step.trials.length : 0), 0);
+    this.total = trials.length + this.practiceCount;
+  }
+
+  /** Run every step that is not done; the last one ends with the completion code. */
+  async run(resumed: boolean): Promise<void> {
+    this.progress();
+    if (resumed && this.state.state === "ACTIVE") await this.welcomeBack();
+    for (const step of this.state.timeline) await this.step(step);
+  }
+
+  private async step(step: Step): Promise<void> {
+    const { done } = this.state;
+    if (step.step === "consent") return done.consent ? undefined : this.consent();
+    if (step.step === "instructions") return done.instructions ? undefined : this.instructions();
+    if (step.step === "practice") return this.practice(step.trials);
+    if (step.step === "block") return this.block(step.trials);
+    if (step.step === "debrief") return done.debrief ? undefined : this.debrief();
+    return this.around.complete();
+  }
+
+  private progress(): void {
+    const { practice } = this.around.told;
+    const practised = !practice || practice.over || practice.passed ? this.practiceCount : practice.answered.length;
+    this.around.shell.progress(this.answered.size + (this.practiceCount ? practised : 0), this.total);
+  }
+
+  private async welcomeBack(): Promise<void> {
+    await this.around.outbox.add("resume", { reason: "reload" });
+    const text = words.welcomeBack;
+    if (this.state.done.instructions || this.state.done.consent) await this.around.shell.message(text.title, text.body, words.next);
+    if (this.state.done.instructions && this.state.idle_s > LONG_GAP_S) await this.instructions();
+  }
+
+  private consent(): Promise<void> {
+    const { shell, outbox, decline } = this.around;
+    const { consent, contact } = this.state.texts;
+    return new Promise((resolve, reject) => {
+      const accept = button(words.consent.accept, "primary", () => {
+        accept.disabled = refuse.disabled = true;
+        outbox.add("consent", { accepted: true }).then(() => resolve(), reject);
+      });
+      const refuse = button(words.consent.decline, "quiet", () => void decline());
+      shell.show(
+        element("h1", {}, consent.title),
+        prose(consent.body),
+        element("p", { class: "contact" }, `${words.contact} ${contact}`),
+        element("div", { class: "actions" }, accept, refuse),
+      );
+    });
+  }
+
+  private async instructions(): Promise<void> {
+    const pages = this.state.texts.instructions;
+    const since = performance.now();
+    for (let i = 0; i < pages.length; ) i += await this.instruction(i, pages.length);
+    await this.around.outbox.add("instructions", { viewed_ms: performance.now() - since });
+  }
+
+  private instruction(i: number, count: number): Promise<1 | -1> {
+    const page = this.state.texts.instructions[i]!;
+    return new Promise((resolve) => {
+      const next = button(i + 1 < count ? words.next : words.start, "primary", () => resolve(1));
+      const back = button(words.back, "quiet", () => resolve(-1));
+      const position = count > 1 ? [element("p", { class: "position" }, `${i + 1} / ${count}`)] : [];
+      this.around.shell.show(
+        ...position,
+        element("h1", {}, page.title),
+        prose(page.body),
+        element("div", { class: "actions" }, next, i > 0 ? back : null),
+      );
+    });
+  }
+
+  private async practice(trials: Trial[]): Promise<void> {
+    const { shell, told } = this.around;
+    const text = words.practice;
+    if (told.practice?.over) return;
+    while (!told.practice?.over) {
+      const attempt = told.practice?.attempt ?? 1;
+      const held = new Set(told.practice?.answered);
+      const page = attempt > 1 ? text.again : text;
+      if (held.size === 0) await shell.message(page.title, page.body, words.start);
+      await this.show(trials.filter(({ trial_id }) => !held.has(trial_id)), attempt);
+      await this.around.outbox.flushed();
+    }
+    await shell.message(text.over.title, text.over.body, words.next);
+  }
+
+  private async block(trials: Trial[]): Promise<void> {
+    const open = trials.filter(({ trial_id }) => !this.answered.has(trial_id));
+    const first = trials[0]?.payload;
+    if (!first || open.length === 0) return;
+    if (open.length === trials.length) {
+      const { session, session_count: of } = first;
+      const text =
+        first.phase === "train"
+          ? words.train.intro(session, of, trials.length)
+          : words.test.intro(session, of, trials.length, trials.some(({ payload }) => payload.reservoir.length > 0));
+      await this.around.shell.message(text.title, text.body, words.start);
+    }
+    await this.show(open, 1);
+  }
+
+  private async debrief(): Promise<void> {
+    const { debrief } = this.state.texts;
+    await this.around.shell.message(debrief.title, debrief.body, words.next);
+    await this.around.outbox.add("debrief", {});
+  }
+
+  /** Show trials through jsPsych, each saved before the next begins. */
+  private async show(trials: Trial[], attempt: number): Promise<void> {
+    if (trials.length === 0) throw new Error("The server named no trial to show next.");
+    const host = element("div", { class: "trials" });
+    this.around.shell.stage.replaceChildren(host);
+    const jsPsych = initJsPsych({ display_element: host });
+    this.around.pictures.window(trials.slice(0, AHEAD).flatMap(addresses));
+    await jsPsych.run(trials.map((trial, i) => this.description(trials, i, trial, attempt)));
+    this.around.onTrial(null);
+  }
+
+  private description(trials: Trial[], i: number, trial: Trial, attempt: number) {
+    const { pictures, onTrial } = this.around;
+    const { payload } = trial;
+    const save = (data: Saved): Promise<number> => this.save(trial, attempt, data);
+    return {
+      type: PredictPlugin,
+      phase: payload.phase,
+      image: address(payload.image),
+      explanation: payload.explanation && address(payload.explanation),
+      predicted: payload.predicted,
+      options: payload.options,
+      reservoir: payload.reservoir.map((seen) => ({
+        id: seen.image,
+        image: address(seen.image),
+        explanation: seen.explanation && address(seen.explanation),
+        predicted: seen.predicted,
+      })),
+      lockout_ms: payload.lockout_ms,
+      position: payload.count ? words.position(payload.session, payload.session_count, payload.index, payload.count, payload.phase === "practice") : "",
+      load: (url: string) => pictures.get(url),
+      judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
+      on_start: () => {
+        onTrial(trial.trial_id);
+        pictures.window(trials.slice(i, i + AHEAD).flatMap(addresses));
+      },
+      on_finish: async (data: Saved) => {
+        if (!payload.feedback) await save(data);
+        this.progress();
+      },
+    };
+  }
+
+  private async save(trial: Trial, attempt: number, data: Saved): Promise<number> {
+    const { trial_type: _type, trial_index: _index, time_elapsed: _elapsed, plugin_version, ...measured } = data;
+    const body = { trial_id: trial.trial_id, attempt, ...measured, plugin: `predict@${plugin_version ?? PredictPlugin.info.version}` };
+    if (trial.phase !== "practice") this.answered.add(trial.trial_id);
+    return this.around.outbox.add("trial", body);
+  }
+
+  private async verdict(seq: number): Promise<Verdict | null> {
+    await this.around.outbox.acknowledged(seq);
+    return this.around.told.verdicts.get(seq) ?? null;
+  }
+}
