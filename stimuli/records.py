@@ -136,6 +136,24 @@ class TrialRow:
     """JSON, server only: `expected`, `definition`, `model_correct`, `label`; '{}' where nothing is asked."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ItemRow:
+    """What is known of one item (file `items.parquet`); it never leaves the server."""
+
+    item_id: str
+    role: str
+    """'main', or 'practice' for the practice machine's drawings."""
+    picture: str
+    """SHA-256 of the picture."""
+    label: str
+    """The true class."""
+    predicted: str
+    probability: float
+    """NaN for the practice machine."""
+    model_correct: bool
+    group: str
+
+
 # Payload of the trial type `predict` (train-then-predict with a reservoir):
 #   phase         'practice' | 'train' | 'test'
 #   image         sha256 of the picture
