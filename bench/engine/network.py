@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,10 @@ class Network:
                 f"network '{self.name}': given mean {self.mean} and std {self.std}, "
                 "allowed are one mean and one positive std a channel."
             )
-        self.module.eval().requires_grad_(False)
+        # An exported program has no modes: `eval` is not implemented there, and it was exported in one.
+        with suppress(NotImplementedError):
+            self.module.eval()
+        self.module.requires_grad_(False)
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", fingerprint(self.module))
 
