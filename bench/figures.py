@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .api import bootstrap
 from .records import Score
 from .store import Artifact
 
@@ -67,7 +68,7 @@ def side_by_side(pictures: np.ndarray, names: Sequence[str], maps: Mapping[str, 
             _bare(axis)
             axis.imshow(overlay(grey, values[row]), interpolation="bilinear")
     for column, name in enumerate(["image", *maps]):
-        grid[0][column].set_title(name.replace(" (", "\n("), fontsize=8, color=INK)
+        grid[0][column].set_title(name.replace(" (", "\n(").replace("_", "\n", 1), fontsize=8, color=INK)
     return figure
 
 
@@ -82,68 +83,61 @@ def overlay(grey: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(base * (1 - weight) + colour * weight)
 
 
-def background_mass(images: Artifact, maps: Mapping[str, Artifact]) -> Figure | None:
-    """Draw the share of positive credit on the background, where the image set knows the background."""
-    if "masks.safetensors" not in images.manifest["files"]:
-        return None
-    masks = images.tensors("masks.safetensors")
-    if "background" not in masks:
-        return None
-    background = masks["background"].astype(bool)
-    groups = images.rows()["group"].to_numpy()
+def by_group(images: Artifact, artifacts: Mapping[str, Artifact], label: str, reference: str) -> Figure:
+    """Draw one metric of each method, split by the image set's groups, beside a reference column of its rows.
+
+    Parameters
+    ----------
+    images : the run's images
+    artifacts : method -> its scores
+    label : name of the horizontal axis
+    reference : column of the score rows drawn as a dashed line (what a random map gets)
+    """
+    groups = images.rows().set_index("image_id")["group"]
     names = [name for name in dict.fromkeys(groups) if name] or [""]
-    figure = Figure(figsize=(6.6, 0.34 * len(maps) * max(1, len(names) * 0.7) + 1.2), layout="constrained")
+    figure = Figure(figsize=(6.6, 0.34 * len(artifacts) * max(1, len(names) * 0.7) + 1.2), layout="constrained")
     axis = figure.subplots()
+    tables = [artifact.rows() for artifact in artifacts.values()]
     for index, group in enumerate(names):
-        kept = groups == group if group else np.ones(len(groups), dtype=bool)
         offset = (index - (len(names) - 1) / 2) * 0.26
-        points = [mass_on(artifact.tensors("maps.safetensors")["maps"], background)[kept] for artifact in maps.values()]
-        _points(axis, points, offset, PALETTE[index], f"{group or 'all'} images (n = {int(kept.sum())})")
-    axis.axvline(background.mean(), color=GREY, linestyle="--", linewidth=1, zorder=0)
-    axis.set_yticks(range(len(maps)), list(maps), fontsize=8)
+        kept = [table["value"][table["sample"].map(groups) == group].to_numpy() for table in tables]
+        _points(axis, kept, offset, PALETTE[index], f"{group or 'all'} images (n = {len(kept[0])})")
+    axis.axvline(tables[0][reference].mean(), color=GREY, linestyle="--", linewidth=1, zorder=0)
+    axis.set_yticks(range(len(artifacts)), list(artifacts), fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("share of positive credit on the background", fontsize=8)
+    axis.set_xlabel(label, fontsize=8)
     axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     _frame(axis)
     return figure
 
 
-def mass_on(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return the share of each map's positive credit inside a region; NaN where no credit is positive; (N,)."""
-    positive = np.maximum(maps, 0).reshape(len(maps), -1)
-    inside = (positive * region.reshape(len(maps), -1)).sum(1)
-    total = positive.sum(1)
-    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
-
-
 def _points(axis: Axes, samples: Sequence[np.ndarray], offset: float, colour: str, label: str) -> None:
-    draw = np.random.default_rng(0)
     for row, values in enumerate(samples):
-        kept = values[np.isfinite(values)]
-        if not len(kept):
-            continue
-        means = kept[draw.integers(0, len(kept), (2000, len(kept)))].mean(1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        axis.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.6)
-        axis.plot(kept.mean(), row + offset, "o", color=colour, markersize=4.5, label=label if row == 0 else None)
+        mean = bootstrap(values)
+        axis.plot([mean.low, mean.high], [row + offset] * 2, color=colour, linewidth=1.6)
+        axis.plot(mean.mean, row + offset, "o", color=colour, markersize=4.5, label=label if row == 0 else None)
 
 
 def scores(table: pd.DataFrame) -> Figure:
-    """Draw every score with its interval over the band of its null, one panel a metric and layer."""
-    panels = list(table.groupby(["subject", "layer", "metric"], sort=False))
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    tallest = max(part["method"].nunique() for _, part in panels)
-    figure = Figure(figsize=(3.5 * columns, rows * (0.23 * tallest + 0.95)), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axis in grid.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, ((_, layer, metric), part) in zip(grid.flat, panels, strict=False):
-        _score_panel(axis, part, f"{metric}{' @ ' + layer if layer else ''}")
+    """Draw every score with its interval over the band of its null; a row a subject and layer, a panel a metric."""
+    strips = []
+    for (_, layer), part in table.groupby(["subject", "layer"], sort=False):
+        metrics = list(dict.fromkeys(part["metric"]))
+        strips += [(layer, part, metrics[start : start + 3]) for start in range(0, len(metrics), 3)]
+    columns = max(len(metrics) for _, _, metrics in strips)
+    heights = [0.24 * part["method"].nunique() + 0.75 for _, part, _ in strips]
+    figure = Figure(figsize=(1.4 + 2.5 * columns, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(strips), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for line, (layer, part, metrics) in zip(grid, strips, strict=True):
+        for axis in line[len(metrics) :]:
+            axis.set_visible(False)
+        for column, (axis, metric) in enumerate(zip(line, metrics, strict=False)):
+            title = f"{metric} @ {layer}" if layer else metric
+            _score_panel(axis, part[part["metric"] == metric], title, named=column == 0)
     return figure
 
 
-def _score_panel(axis: Axes, part: pd.DataFrame, title: str) -> None:
+def _score_panel(axis: Axes, part: pd.DataFrame, title: str, *, named: bool) -> None:
     rows = [Score(**row) for row in part[[*Score.__dataclass_fields__]].to_dict("records")]
     axis.axvspan(rows[0].null_low, rows[0].null_high, color=BAND, zorder=0)
     axis.axvline(rows[0].null, color=GREY, linewidth=1, linestyle="--", zorder=1)
@@ -153,10 +147,10 @@ def _score_panel(axis: Axes, part: pd.DataFrame, title: str) -> None:
         axis.plot(row.value, index, "o", color=PALETTE[0], markerfacecolor=face, markersize=5)
         if np.isfinite(row.ceiling):
             axis.plot(row.ceiling, index, "|", color=PALETTE[2], markersize=9, markeredgewidth=1.8)
-    axis.set_yticks(range(len(rows)), [row.method for row in rows], fontsize=7)
+    axis.set_yticks(range(len(rows)), [row.method for row in rows] if named else [""] * len(rows), fontsize=7)
     axis.invert_yaxis()
     better = {"up": "higher is better", "down": "lower is better", "none": "no direction"}[rows[0].direction]
-    axis.set_title(f"{title}  ({better}, n = {rows[0].n})", fontsize=8, color=INK, loc="left")
+    axis.set_title(f"{title}\n{better}, n = {rows[0].n}", fontsize=8, color=INK, loc="left")
     _frame(axis)
 
 

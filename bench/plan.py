@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Plan(Frozen):
 
 @dataclass(frozen=True)
 class Method:
-    """A registered function with its options filled in; `label` names it in tables and folders."""
+    """A registered function with its options filled in; `label` names it in a run: the options too, if its name recurs."""
 
     name: str
     options: Mapping[str, Any]
@@ -109,7 +109,8 @@ def expand(entries: Iterable[Entry], registry: Registry, where: str) -> list[Met
     for label in labels:
         if labels.count(label) > 1:
             raise LimenError(f"{where}: '{label}' is listed twice; each entry must differ in name or options.")
-    return methods
+    names = [method.name for method in methods]
+    return [method if names.count(method.name) > 1 else replace(method, label=method.name) for method in methods]
 
 
 def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

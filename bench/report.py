@@ -187,13 +187,14 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
         "the 99.5th percentile of its absolute values; orange speaks for the answer, blue against it.",
         figures.explanations(images, predictions, maps),
     )
-    mass = figures.background_mass(images, maps)
-    if mass is not None:
-        drawn["background_mass"] = (
+    located = _of_metric(parents, store, "energy_in_mask")
+    if located:
+        convention = next(iter(located.values())).summary["convention"]
+        drawn["credit"] = (
             "Where the credit lies",
-            "Share of the positive credit that falls on the background, mean over images with a 95 % bootstrap "
-            "interval; the dashed line is the background's share of the area, which a random map gets.",
-            mass,
+            f"Energy in mask ({convention}): mean over images with a 95 % bootstrap interval; the dashed line is what "
+            "random maps get.",
+            figures.by_group(images, located, "share of positive credit in the region", "null"),
         )
     drawn["scores"] = (
         "Scores against their null",
@@ -202,14 +203,7 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
         figures.scores(table),
     )
     for metric in ("deletion", "insertion"):
-        curves = {
-            role.split("/")[1]: store.open("scores", key)
-            for role, key in parents.items()
-            if role.startswith("scores/") and role.endswith(f"/{metric}")
-        }
-        curves = {
-            name: artifact for name, artifact in curves.items() if "curves.safetensors" in artifact.manifest["files"]
-        }
+        curves = _of_metric(parents, store, metric)
         if curves:
             drawn[metric] = (
                 f"{metric.capitalize()} curves",
@@ -229,6 +223,15 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
             figures.concepts(crops),
         )
     return drawn
+
+
+def _of_metric(parents: Mapping[str, str], store: Store, metric: str) -> dict[str, Artifact]:
+    """Return method -> scores artifact for one metric of maps, whatever its options."""
+    return {
+        parts[1]: store.open("scores", key)
+        for role, key in parents.items()
+        if (parts := role.split("/"))[0] == "scores" and len(parts) == 3 and parts[2].split(" (")[0] == metric
+    }
 
 
 def _png(figure: Figure) -> bytes:

@@ -127,7 +127,6 @@ class Runner:
 
         config = {
             **method.identity,
-            "label": method.label,
             "network": engine.network.name,
             "space": "pixels",
             "seed": self.plan.seed,
@@ -189,10 +188,10 @@ class Runner:
             score = self._summary(result, metric, method, engine, explanation.manifest["cost"])
             _write_score(draft, result, score, images.ids)
 
-        config = {**metric.identity, "label": metric.label, "subject": method.label, "draws": self.plan.null_draws}
+        config = {**metric.identity, "seed": self.plan.seed, "draws": self.plan.null_draws}
         role = f"{method.label}{suffix}/{metric.label}"
         artifact = self._cell("scores", config, role, {"explanation": explanation.key}, make)
-        self.scores.append(Score(**artifact.summary))
+        self.scores.append(_labelled(artifact, method, metric))
 
     def _summary(
         self,
@@ -241,7 +240,7 @@ class Runner:
         }
         for method in fits:
             fitted = [self._fit(method, engine, data, base, seed, test, activations) for seed in range(spec.seeds)]
-            dictionaries = [api.load_dictionary(engine, artifact.file("dictionary.safetensors")) for artifact in fitted]
+            dictionaries = [Dictionary.load(artifact.file("dictionary.safetensors")) for artifact in fitted]
             for metric in metrics:
                 self._score_dictionaries(metric, method, engine, layer, dictionaries, data, fitted)
 
@@ -267,7 +266,7 @@ class Runner:
                 crops = _crops(engine, fitted, activations, pictures.pictures, spec.crops)
                 draft.write_tensors({"crops": crops}, "crops.safetensors")
 
-        config = {**base, **method.identity, "label": method.label, "seed": seed}
+        config = {**base, **method.identity, "seed": seed}
         return self._cell("dictionaries", config, f"{method.label} @ {base['layer']} seed {seed}", {}, make)
 
     def _score_dictionaries(
@@ -297,10 +296,10 @@ class Runner:
             )
             _write_score(draft, result, score, result.samples)
 
-        config = {**metric.identity, "label": metric.label, "subject": method.label, "layer": layer}
+        config = {**metric.identity, "seed": self.plan.seed, "layer": layer}
         parents = {f"dictionary {index}": artifact.key for index, artifact in enumerate(fitted)}
         artifact = self._cell("scores", config, f"{method.label} @ {layer}/{metric.label}", parents, make)
-        self.scores.append(Score(**artifact.summary))
+        self.scores.append(_labelled(artifact, method, metric))
 
     def _finish(self) -> Artifact:
         config = {**self.plan.model_dump(mode="json"), "fingerprints": self._fingerprints()}
@@ -329,6 +328,11 @@ def load_engines(plan: Plan, *, device: str, precision: str, progress: bool = Tr
         name: zoo.load_network(name, device=device, progress=progress) for name in plan.network
     }
     return {name: Engine(network, device=device, precision=precision) for name, network in networks.items()}
+
+
+def _labelled(artifact: Artifact, method: Method, metric: Method) -> Score:
+    """Read a score under this plan's labels: another plan may have made it under its own."""
+    return Score(**{**artifact.summary, "method": method.label, "metric": metric.label})
 
 
 def _predictions(images: ImageSet, logits: np.ndarray, classes: Sequence[str]) -> list[PredictionRow]:
@@ -369,10 +373,9 @@ def _write_images(draft: Any, images: ImageSet) -> None:
 
 
 def _write_score(draft: Any, result: api.ScoreResult, score: Score, samples: Sequence[str]) -> None:
-    ceiling = np.full(len(result.values), np.nan) if result.ceiling is None else result.ceiling
     rows = [
         ScoreRow(sample=str(name), value=float(value), null=float(null), ceiling=float(top))
-        for name, value, null, top in zip(samples, result.values, result.null, ceiling, strict=True)
+        for name, value, null, top in zip(samples, result.values, result.null, result.ceiling, strict=True)
     ]
     table = frame(ScoreRow, rows)
     for name, column in result.extra.items():
@@ -389,7 +392,10 @@ def _write_score(draft: Any, result: api.ScoreResult, score: Score, samples: Seq
 def _concept_data(engine: Engine, layer: str, train: ImageSet, test: ImageSet) -> tuple[ConceptData, Any]:
     taps = [engine.tap(engine.inputs(part.pictures), layer) for part in (train, test)]
     pooled = [tap.flatten(2).mean(2) if tap.ndim > 2 else tap for tap in taps]
-    labels = [None if part.concepts is None else engine.prepare(part.concepts).bool() for part in (train, test)]
+    labels = [
+        None if part.concepts is None else engine.prepare(part.concepts.astype(np.float32)) > 0
+        for part in (train, test)
+    ]
     data = ConceptData(
         train=pooled[0],
         test=pooled[1],

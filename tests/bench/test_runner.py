@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -79,14 +78,12 @@ def test_run_leaves_rows_the_next_packages_can_read(plan_path, tmp_path, cache, 
     assert (table["value"] <= table["high"]).all()
     for role, key in artifact.manifest["parents"].items():
         assert store.open(role.split("/")[0], key).verify() == []
-    scores = store.open("scores", artifact.manifest["parents"]["scores/saliency/deletion (steps=8)"])
+    scores = store.open("scores", artifact.manifest["parents"]["scores/saliency/deletion"])
     assert set(columns(ScoreRow)) <= set(scores.rows().columns)
     assert len(scores.rows()) == 12
     crops = store.open(
         "dictionaries",
-        artifact.manifest["parents"][
-            "dictionaries/nmf @ " + json.loads(json.dumps(artifact.config["concepts"]["layers"][0])) + " seed 0"
-        ],
+        artifact.manifest["parents"]["dictionaries/nmf @ " + artifact.config["concepts"]["layers"][0] + " seed 0"],
     )
     assert crops.tensors("crops.safetensors")["crops"].shape[:2] == (6, 3)
 
