@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...images import SUFFIXES, ImageSet, read_picture
-from ...registry import LimenError, registered, unknown
+from ...registry import LimenError, registered
 from ..pool import Pool, check_size, check_split
 
 SPLITS = ("train", "test", "all")
@@ -90,7 +90,10 @@ def _read_table(table: Path) -> list[tuple[str, str]]:
             columns = list(reader.fieldnames or [])
             for column in ("file", "label"):
                 if column not in columns:
-                    raise unknown(f"{table}, required column", column, columns)
+                    raise LimenError(
+                        f"{table}: column '{column}' is missing; allowed are the columns file and label, "
+                        f"given {', '.join(columns) or 'none'}."
+                    )
             rows = [(str(row["file"] or "").strip(), str(row["label"] or "").strip()) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise LimenError(f"{table}: cannot be read as CSV ({error}).") from None
