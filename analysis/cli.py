@@ -1,0 +1,149 @@
+"""`limen analyze`: from responses to a report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from bench.registry import LimenError
+
+from . import format as write
+from .load import Study, load, read_scores
+from .models import ANALYSES
+from .models.utility import FORMULAS
+from .results import Estimate, Result
+
+_DATA = click.argument("data", type=click.Path(path_type=Path))
+_COLUMNS = click.option(
+    "--columns", type=click.Path(path_type=Path), help="YAML file that maps our column names to a tidy CSV's."
+)
+_BASELINE = click.option("--baseline", help="The condition others are compared with (default: 'baseline').")
+
+
+@click.group()
+def analyze() -> None:
+    """Analyse the responses of a study."""
+
+
+@analyze.command("list")
+def list_analyses() -> None:
+    """List the analyses there are."""
+    for name in ANALYSES.names():
+        card = ANALYSES.card(name)
+        click.echo(f"{name:20} {card.summary} [{card.citation}]")
+
+
+@analyze.command()
+@_DATA
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="New folder for the report.")
+@click.option("--scores", type=click.Path(path_type=Path), help="Score table of `limen bench table --format csv`.")
+@_COLUMNS
+@_BASELINE
+@click.option("--timestamp", help="Time printed in the report; the same input and time give the same bytes.")
+def report(
+    data: Path, out: Path, scores: Path | None, columns: Path | None, baseline: str | None, timestamp: str | None
+) -> None:
+    """Write the report of DATA: an export folder, or a tidy CSV with --columns."""
+    from .report import write_report
+
+    parts = ["limen", "analyze", "report", data.name, "-o", out.name]
+    for option, value in (("--scores", scores), ("--columns", columns)):
+        parts += [option, value.name] if value else []
+    parts += ["--baseline", baseline] if baseline else []
+    page = write_report(
+        data, out, scores, columns=columns, baseline=baseline, timestamp=timestamp, command=shlex.join(parts)
+    )
+    click.echo(f"report: {page}")
+
+
+@analyze.command()
+@_DATA
+@_COLUMNS
+@_BASELINE
+@click.option("--formula", type=click.Choice(FORMULAS), default="ratio_of_means", show_default=True)
+@click.option(
+    "--csv", "csv_path", type=click.Path(path_type=Path), help="Also write `condition, utility, low, high, n`."
+)
+def utility(data: Path, columns: Path | None, baseline: str | None, formula: str, csv_path: Path | None) -> None:
+    """Print the Utility of each condition of DATA."""
+    study = load(data, columns=columns, baseline=baseline)
+    result = ANALYSES.load("utility")(study.answers(), baseline=study.baseline)
+    items = [item for item in result.of(f"utility ({formula})") if item.interval == "log-delta"]
+    _print_utilities(study, result, items, formula)
+    if csv_path is not None:
+        if csv_path.exists():
+            raise LimenError(f"{csv_path}: already exists, and nothing is overwritten; give a new file.")
+        frame = pd.DataFrame(
+            {"condition": i.label, "utility": i.value, "low": i.low, "high": i.high, "n": i.n} for i in items
+        )
+        frame.to_csv(csv_path, index=False)
+        click.echo(f"utilities: {csv_path}")
+
+
+def _print_utilities(study: Study, result: Result, items: list[Estimate], formula: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    observers = "simulated observers" if study.simulated else "participants"
+    table = Table(title=f"Utility ({formula}) against '{study.baseline}', {observers}", title_justify="left")
+    table.add_column("condition")
+    for name in ("n", "utility", "log-delta 95 %", "bootstrap 95 %"):
+        table.add_column(name, justify="right")
+    samples = {
+        item.label: item for item in result.of(f"utility ({formula})") if item.interval == "bootstrap over participants"
+    }
+    for item in sorted(items, key=lambda item: -item.value):
+        other = samples.get(item.label)
+        cells = (write.interval(item.low, item.high), write.interval(other.low, other.high) if other else write.DASH)
+        table.add_row(item.label, str(item.n), write.number(item.value), *cells)
+    Console().print(table)
+
+
+@analyze.command()
+@click.option("--scores", required=True, type=click.Path(path_type=Path), help="Score table of `limen bench table`.")
+@click.option("--utility", "utilities", required=True, type=click.Path(path_type=Path), help="CSV with columns condition and utility (of `limen analyze utility --csv`).")  # fmt: skip
+def link(scores: Path, utilities: Path) -> None:
+    """Put scores beside Utility: do they predict what helps people?"""
+    result = ANALYSES.load("link")(read_scores(scores), read_utilities(utilities))
+    if result.points is None or result.points.empty:
+        raise LimenError(
+            f"{utilities.name}: none of its conditions is a method of {scores.name}, so there is nothing to link."
+        )
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.facts['methods']} methods: coefficient [95 % over methods]", title_justify="left")
+    for name in ("metric", "coefficient"):
+        table.add_column(name)
+    for name in ("n", "value", "interval", "p", "smallest p"):
+        table.add_column(name, justify="right")
+    for item in result.estimates:
+        least = item.extra.get("smallest_p", float("nan"))
+        interval = write.interval(item.low, item.high)
+        cells = (str(item.n), write.number(item.value), interval, write.p_value(item.p), write.p_value(least))
+        table.add_row(item.label, item.quantity, *cells)
+    Console().print(table)
+
+
+def read_utilities(path: Path) -> pd.DataFrame:
+    """Read a table of Utilities.
+
+    Raises
+    ------
+    LimenError
+        If it cannot be read, or lacks `condition` or `utility`, or a value is not a number.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LimenError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]}).") from None
+    for name in ("condition", "utility"):
+        if name not in table.columns:
+            raise LimenError(f"{path.name}: column {name} missing; there are {', '.join(map(str, table.columns))}.")
+    numbers = pd.to_numeric(table["utility"], errors="coerce")
+    if numbers.isna().any() or table["condition"].duplicated().any():
+        raise LimenError(f"{path.name}: each condition needs one row and a numeric utility.")
+    return table.assign(condition=table["condition"].astype(str), utility=numbers.astype(float))

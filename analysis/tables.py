@@ -1,0 +1,372 @@
+"""The tables of a report: one specification gives the cells of the page and the full-precision CSV beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from . import format as write
+from .exclusions import TOTAL
+from .load import Study
+from .models.utility import FORMULAS
+from .results import Estimate, Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table: `rows` are formatted cells, the first a row heading; `frame` is what goes into the CSV."""
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    frame: pd.DataFrame
+    note: str = ""
+
+
+def _percent_interval(item: Estimate) -> str:
+    return write.interval(item.low, item.high, 1, scale=100)
+
+
+def accuracy_table(result: Result, order: Sequence[str]) -> Table:
+    """Describe the participants' accuracies by condition."""
+    items = [result.get("accuracy", name) for name in order]
+    rows = tuple(
+        (
+            item.label,
+            str(item.n),
+            write.percent(item.value),
+            _percent_interval(item),
+            write.percent(item.extra.get("sd", math.nan)),
+            write.percent(item.extra.get("median", math.nan)),
+        )
+        for item in items
+    )
+    return Table(
+        name="accuracy",
+        caption="Accuracy of participants",
+        header=("Condition", "n", "Mean", "95 % interval", "SD", "Median"),
+        rows=rows,
+        frame=_frame(items),
+        note="One number a participant: the share of test answers that match the model's output.",
+    )
+
+
+def session_table(result: Result, order: Sequence[str], *, seen: bool) -> Table:
+    """Give accuracy after each session, a column a session."""
+    items = result.of("accuracy by session")
+    ends = sorted({(item.extra["session"], item.extra["k_seen"]) for item in items})
+    rows = []
+    for name in order:
+        cells = {item.extra["session"]: item for item in items if item.extra["condition"] == name}
+        rows.append(
+            (name, *(f"{write.percent(cells[s].value)} {_percent_interval(cells[s])}" for s, _ in ends if s in cells))
+        )
+    header = tuple(f"Session {s:g}" + (f" (K = {k:g})" if seen else "") for s, k in ends)
+    return Table(
+        name="sessions",
+        caption="Accuracy after each session, mean and 95 % interval",
+        header=("Condition", *header),
+        rows=tuple(rows),
+        frame=_frame(items),
+    )
+
+
+def glm_table(result: Result) -> Table:
+    """Give each condition's contrast with the baseline from the clustered logistic regression."""
+    rows = []
+    for item in result.of("accuracy difference"):
+        ratio = result.get("odds ratio", item.label)
+        rows.append(
+            (
+                item.label,
+                f"{write.points(item.value)} {_percent_interval(item)}",
+                f"{write.number(ratio.value)} {write.interval(ratio.low, ratio.high)}",
+                write.test(ratio),
+                write.p_value(ratio.p),
+                write.p_value(ratio.p_adjusted),
+            )
+        )
+    return Table(
+        name="contrasts",
+        caption="Each condition against the baseline",
+        header=("Condition", "Difference in points [95 %]", "Odds ratio [95 %]", "Test", "p", "p (Holm)"),
+        rows=tuple(rows),
+        frame=_frame(result.estimates),
+        note="Difference: model-based accuracy, averaged over sessions, in percentage points. Odds ratio: marginal.",
+    )
+
+
+def utility_table(result: Result, order: Sequence[str], baseline: str) -> Table:
+    """Give Utility by its three formulas, with every interval of the default one."""
+    rows = []
+    for name in order:
+        if name == baseline:
+            continue
+        cells = [name]
+        for formula in FORMULAS:
+            items = {item.interval: item for item in result.of(f"utility ({formula})") if item.label == name}
+            main = items["log-delta"]
+            cells.append(f"{write.number(main.value)} {write.interval(main.low, main.high)}")
+            if formula == "ratio_of_means":
+                cells += [_bounds(items.get("Fieller")), _bounds(items.get("bootstrap over participants"))]
+        rows.append(tuple(cells))
+    return Table(
+        name="utility",
+        caption="Utility: accuracy relative to the baseline",
+        header=(
+            "Condition",
+            "ratio_of_means [log-delta]",
+            "[Fieller]",
+            "[bootstrap]",
+            "mean_of_ratios [log-delta]",
+            "trapezoid [log-delta]",
+        ),
+        rows=tuple(rows),
+        frame=_frame(result.estimates),
+        note="1 = no difference. Two conditions share one baseline: never compare them by overlap of their intervals.",
+    )
+
+
+def _bounds(item: Estimate | None) -> str:
+    return write.DASH if item is None else write.interval(item.low, item.high)
+
+
+def omnibus_table(result: Result) -> Table:
+    """Give the one-way and Welch F with every effect size named."""
+    rows = []
+    for item in result.of("omnibus"):
+        sizes = [item.extra.get(key, math.nan) for key in ("eta_squared", "partial_eta_squared", "omega_squared")]
+        rows.append(
+            (
+                item.label,
+                write.test(item),
+                write.p_value(item.p),
+                *(write.number(size, 3) for size in sizes),
+                str(item.n),
+            )
+        )
+    return Table(
+        name="anova",
+        caption="Analysis of variance on participant means (as published)",
+        header=("Test", "F", "p", "η²", "partial η²", "ω²", "N"),
+        rows=tuple(rows),
+        frame=_frame(result.of("omnibus")),
+        note="η² = SS condition / SS total; in a one-way design partial η² is the same; ω² = df₁(F − 1) / (df₁(F − 1) + N).",
+    )
+
+
+def comparison_table(result: Result) -> Table:
+    """Put Tukey, Dunnett and Welch-Holm against the baseline side by side."""
+    rows = []
+    tukey = {(item.extra["first"], item.extra["second"]): item for item in result.of("Tukey HSD")}
+    welch = {item.label: item for item in result.of("Welch t, Holm")}
+    for item in result.of("Dunnett"):
+        pair = (item.extra["first"], item.extra["second"])
+        t = welch.get(item.label)
+        rows.append(
+            (
+                item.label.replace(" - ", " − "),
+                f"{write.points(item.value)} {_percent_interval(item)}",
+                write.p_value(item.p_adjusted),
+                write.p_value(tukey[pair].p_adjusted if pair in tukey else math.nan),
+                write.test(t) if t else write.DASH,
+                write.p_value(t.p_adjusted) if t else write.DASH,
+            )
+        )
+    return Table(
+        name="comparisons",
+        caption="Comparisons with the baseline (as published)",
+        header=("Contrast", "Difference in points [Dunnett]", "p (Dunnett)", "p (Tukey HSD)", "Welch t", "p (Holm)"),
+        rows=tuple(rows),
+        frame=_frame([*result.of("Tukey HSD"), *result.of("Dunnett"), *result.of("Welch t, Holm")]),
+        note="All pairs of conditions by Tukey's HSD are in tables/comparisons.csv.",
+    )
+
+
+def split_table(result: Result, order: Sequence[str]) -> Table:
+    """Give accuracy by whether the model was right."""
+    rows = []
+    for name in order:
+        right, wrong = (result.get(f"accuracy, model {side}", name) for side in ("right", "wrong"))
+        gap = result.get("right minus wrong", name)
+        rows.append(
+            (
+                name,
+                f"{write.percent(right.value)} {_percent_interval(right)}",
+                f"{write.percent(wrong.value)} {_percent_interval(wrong)}",
+                f"{write.points(gap.value)} {_percent_interval(gap)}",
+                write.test(gap),
+                write.p_value(gap.p),
+            )
+        )
+    return Table(
+        name="model_split",
+        caption="Accuracy where the model was right and where it was wrong",
+        header=("Condition", "Model right [95 %]", "Model wrong [95 %]", "Right − wrong, points", "Paired t", "p"),
+        rows=tuple(rows),
+        frame=_frame(result.estimates),
+        note="A person who assumes that the model is right scores high on the left and low on the right.",
+    )
+
+
+def flow_table(flow: pd.DataFrame, order: Sequence[str]) -> Table:
+    """Give the sample flow by condition."""
+    rows = tuple(
+        (("" if row["kind"] == "kept" else MINUS_STEP) + str(row["step"]), *(f"{row[c]:,}" for c in (TOTAL, *order)))
+        for _, row in flow.iterrows()
+    )
+    return Table(name="flow", caption="Sample flow", header=("Step", "All", *order), rows=rows, frame=flow)
+
+
+MINUS_STEP = "− "
+
+
+def exclusion_table(frame: pd.DataFrame) -> Table:
+    """Give accuracy and Utility after the exclusions and without them."""
+    rows = []
+    for row in frame.to_dict(orient="records"):
+        cells = [str(row["condition"])]
+        for ending in ("", "_everyone"):
+            cells += [
+                write.number(row.get(f"n{ending}", math.nan), 0),
+                write.percent(row.get(f"accuracy{ending}", math.nan)),
+                _utility_cell(row, ending),
+            ]
+        rows.append(tuple(cells))
+    return Table(
+        name="exclusions",
+        caption="What the exclusions change",
+        header=("Condition", "n", "Accuracy", "Utility", "n, everyone", "Accuracy, everyone", "Utility, everyone"),
+        rows=tuple(rows),
+        frame=frame,
+        note="Everyone: all who finished, also those a check excludes.",
+    )
+
+
+def _utility_cell(row: Mapping[str, float], ending: str) -> str:
+    value = row.get(f"utility{ending}", math.nan)
+    if math.isnan(value):
+        return write.DASH
+    return f"{write.number(value)} {write.interval(row[f'low{ending}'], row[f'high{ending}'])}"
+
+
+def link_table(result: Result) -> Table:
+    """Give the coefficients of each metric with n, both intervals, the range without one method, and p."""
+    rows = []
+    for item in result.estimates:
+        extra = item.extra
+        out = write.interval(extra.get("leave_one_out_low", math.nan), extra.get("leave_one_out_high", math.nan))
+        name = extra.get("most_influential", "")
+        rows.append(
+            (
+                item.label,
+                item.quantity,
+                str(item.n),
+                write.number(item.value),
+                write.interval(item.low, item.high),
+                write.interval(extra.get("participants_low", math.nan), extra.get("participants_high", math.nan)),
+                f"{out} ({name})" if name else out,
+                write.p_value(item.p),
+                write.p_value(item.p_adjusted),
+                write.p_value(extra.get("smallest_p", math.nan)),
+            )
+        )
+    return Table(
+        name="link",
+        caption="Scores and Utility: coefficients over methods",
+        header=(
+            "Metric",
+            "Coefficient",
+            "n methods",
+            "Value",
+            "[over methods]",
+            "[over participants]",
+            "Without one method",
+            "p (permutation)",
+            "p (Holm)",
+            "Smallest possible p",
+        ),
+        rows=tuple(rows),
+        frame=_frame(result.estimates),
+        note="Positive: the better the score, the more useful to people. In brackets after the range: the method whose removal moves the coefficient most.",
+    )
+
+
+def link_points_table(result: Result) -> Table:
+    """Give every point of the link: a row a method, a column a metric."""
+    points = result.points
+    assert points is not None
+    metrics = sorted(points["metric"].unique())
+    rows = []
+    for name, group in points.groupby("condition", sort=True):
+        values = dict(zip(group["metric"], group["value"], strict=True))
+        rows.append(
+            (
+                str(name),
+                write.number(float(group["utility"].iloc[0])),
+                *(write.number(values.get(metric, math.nan), 3) for metric in metrics),
+            )
+        )
+    return Table(
+        name="link_points",
+        caption="Every point",
+        header=("Method", "Utility", *metrics),
+        rows=tuple(rows),
+        frame=points,
+    )
+
+
+def leaderboard_table(scores: pd.DataFrame) -> Table:
+    """Give each metric's scores with interval, null and gain; a score that cannot be told from its null is marked."""
+    arrow = {"up": "↑", "down": "↓", "none": "·"}
+    rows = []
+    for row in scores.sort_values(["question", "metric", "gain"], ascending=[True, True, False]).itertuples():
+        rows.append(
+            (
+                f"{row.metric} {arrow[str(row.direction)]}",
+                str(row.label),
+                f"{write.number(row.value, 3)} {write.interval(row.low, row.high, 3)}",
+                write.number(row.null, 3),
+                f"{write.number(row.gain, 3)} {write.interval(row.gain_low, row.gain_high, 3)}",
+                "at null" if row.at_null else "",
+                str(row.n),
+            )
+        )
+    return Table(
+        name="leaderboard",
+        caption="Automatic scores",
+        header=("Metric", "Method", "Score [95 %]", "Null", "Gain over null [95 %]", "", "n"),
+        rows=tuple(rows),
+        frame=scores,
+        note="↑ higher is better, ↓ lower is better. At null: the interval of the gain holds 0, so the score cannot be told from chance.",
+    )
+
+
+def item_table(result: Result) -> Table:
+    """Give accuracy by item, hardest first."""
+    rows = tuple(
+        (item.label, str(item.n), write.percent(item.value), _percent_interval(item)) for item in result.estimates
+    )
+    return Table(
+        name="items",
+        caption="Accuracy by item, hardest first",
+        header=("Item", "Answers", "Accuracy", "95 % interval (Wilson)"),
+        rows=rows,
+        frame=_frame(result.estimates),
+    )
+
+
+def participants_frame(result: Result, study: Study) -> pd.DataFrame:
+    """Return the points of the accuracy figure without any participant's id."""
+    assert result.points is not None
+    order = {name: index for index, name in enumerate(study.conditions)}
+    points = result.points[["condition", "accuracy", "trials"]]
+    return points.sort_values(["condition", "accuracy"], key=lambda c: c.map(order) if c.name == "condition" else c)
+
+
+def _frame(items: Sequence[Estimate]) -> pd.DataFrame:
+    return Result(name="", title="", role="descriptive", method="", estimates=tuple(items)).table()
