@@ -59,9 +59,8 @@ def test_flask_stays_out(statement):
 
 
 def test_command_line_help_loads_no_room():
-    code = "from bench.cli import limen; limen(['--help'], standalone_mode=False); import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    quiet = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+    loaded = modules_after(f"{quiet}    from bench.cli import limen; limen(['--help'], standalone_mode=False)")
     assert not loaded & {"torch", "flask", "pandas", "matplotlib", "stimuli", "analysis", "psychophysics_server"}
 
 
