@@ -20,6 +20,13 @@ from .random import Draws
 OnStep = Callable[[int, int, float], None]
 
 
+def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a module whose initial weights depend on the seed alone; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
 def train_classifier(
     module: nn.Module,
     pictures: np.ndarray,

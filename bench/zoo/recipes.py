@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
+from ..engine.training import initialised
 from .pictures import IMAGES
 from .resnet import ResidualNetwork
 
@@ -54,9 +54,8 @@ class Recipe:
 
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh, seeded weights; the caller's random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return ResidualNetwork(classes, WIDTHS[self.architecture], STRIDES[self.size])
+        widths, strides = WIDTHS[self.architecture], STRIDES[self.size]
+        return initialised(lambda: ResidualNetwork(classes, widths, strides), self.seed)
 
 
 RECIPES: dict[str, Recipe] = {
