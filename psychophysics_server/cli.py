@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +99,186 @@ def _announce(config: Any, host: str, port: int) -> None:
     click.echo(f"  preview       {address}?preview={config.preview_key}")
     click.echo(f"  answers       {config.database}")
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
+
+
+@study.command()
+@_study_options
+@click.option("--n", default=40, show_default=True, type=click.IntRange(min=1), help="How many simulated people.")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of the server.")
+@click.option("--seed", default=0, show_default=True, help="Draws people and answers; the same seed resumes the same.")
+@click.option(
+    "--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="How many are at it at a time."
+)
+def bots(study_path: Path, store: str, database: str | None, n: int, url: str, seed: int, threads: int) -> None:
+    """Let simulated people take a served study over HTTP."""
+    del database
+    from rich.console import Console
+
+    from .bots.fleet import run_bots, summarise, wait_until_ready
+    from .opening import opening
+
+    found = opening(study_path, store, None)
+    wait_until_ready(url)
+    console = Console()
+    with _progress(console, f"{n} simulated people", n) as tick:
+        journeys = run_bots(found.study, url=url, n=n, seed=seed, threads=threads, tick=tick)
+    _print_table(console, summarise(found.study, journeys), "Simulated people")
+    outcomes = {name: sum(j.outcome == name for j in journeys) for name in ("complete", "left", "full", "lost")}
+    sent_again, conflicts = sum(j.retries for j in journeys), sum(j.conflicts for j in journeys)
+    held = sum(len(j.acknowledged) for j in journeys)
+    console.print(
+        f"{outcomes['complete']} finished, {outcomes['left']} dropped out as planned, {outcomes['full']} found no place, "
+        f"{outcomes['lost']} lost the server; {held} events acknowledged, {sent_again} requests sent again, "
+        f"{conflicts} conflicts."
+    )
+    if outcomes["lost"]:
+        from bench.registry import LimenError
+
+        raise LimenError(f"server {url}: {outcomes['lost']} of {n} bots got no answer any more.")
+
+
+@study.command()
+@_study_options
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option(
+    "--include",
+    multiple=True,
+    type=click.Choice(["bots", "pilot", "preview"]),
+    help="Add rows of these sources to those of live people; may be repeated.",
+)
+def export(study_path: Path, store: str, database: str | None, output: Path, include: tuple[str, ...]) -> None:
+    """Write tidy rows, codebook and provenance into a folder."""
+    from rich.console import Console
+
+    from .db import existing_database
+    from .export import export as write
+    from .export import included
+
+    found, config = _existing(study_path, store, database)
+    held = existing_database(found.database)
+    try:
+        done = write(held, found.study, output, sources=included(include), stale_s=config.stale_s)
+    finally:
+        held.close()
+    _print_rows(Console(), done.flow, f"Sample flow of {found.study.file.study}")
+    click.echo(f"{done.folder}: {done.people} people, {done.responses} response rows, {done.excluded} excluded rows")
+
+
+@study.command()
+@_study_options
+def verify(study_path: Path, store: str, database: str | None) -> None:
+    """Recount every session: hashes, chain, gaps, schedule, checks, codes."""
+    from bench.registry import LimenError
+
+    from .db import existing_database
+    from .verify import verify as recount
+
+    found, _ = _existing(study_path, store, database)
+    held = existing_database(found.database)
+    try:
+        result = recount(held, found.library)
+    finally:
+        held.close()
+    for fault in result.faults:
+        click.echo(fault, err=True)
+    click.echo(
+        f"{result.sessions} sessions ({result.complete} complete, {result.withdrawn} withdrawn), {result.events} events, "
+        f"{result.quarantined} kept that cannot count, {result.alarms} alarms, {result.manual_codes} codes for review"
+    )
+    if result.faults:
+        raise LimenError(f"data base {found.database}: {len(result.faults)} faults; see above.")
+    click.echo("Every event is as it was sent, and every completion code stands on a whole session.")
+
+
+@study.command()
+@_study_options
+def monitor(study_path: Path, store: str, database: str | None) -> None:
+    """Show people per cell and state."""
+    import time
+
+    from rich.console import Console
+
+    from .db import existing_database
+    from .monitor import standing
+
+    found, config = _existing(study_path, store, database)
+    held = existing_database(found.database)
+    try:
+        now = standing(held, found.study, now=time.time(), stale_s=config.stale_s)
+    finally:
+        held.close()
+    console = Console()
+    _print_table(console, now.cells, f"{found.study.file.study}, version {found.study.file.version}")
+    console.print(f"{now.alarms} alarms (two windows disagreed), {now.manual_codes} codes wait for review")
+
+
+@study.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def protocols(as_json: bool) -> None:
+    """List the human experiments there are."""
+    from stimuli.study import protocols as known
+
+    cards = [card.facts() for card in known()]
+    if as_json:
+        click.echo(json.dumps(cards, indent=2))
+        return
+    from rich.console import Console
+
+    columns = ("name", "summary", "trial_type", "analysis", "citation")
+    _print_rows(Console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
+
+
+@study.command()
+@click.argument("protocol")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output if left out.")
+def init(protocol: str, output: Path | None) -> None:
+    """Write a commented study file for a protocol."""
+    from bench.registry import LimenError
+    from stimuli.study import init as commented
+
+    text = commented(protocol)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise LimenError(f"{output}: exists already; nothing is overwritten.") from None
+    click.echo(f"{output}: edit it, then `limen stimuli build {output}`")
+
+
+def _existing(study_path: Path, store: str, database: str | None) -> tuple[Any, Any]:
+    from .app import ServerConfig
+    from .opening import opening
+
+    found = opening(study_path, store, database)
+    return found, ServerConfig(library=found.library, study=found.study, database=found.database)
+
+
+@contextmanager
+def _progress(console: Any, label: str, total: int) -> Iterator[Callable[[Any], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda _: bar.advance(task)
+
+
+def _print_table(console: Any, records: Sequence[Any], title: str) -> None:
+    _print_rows(console, [asdict(record) for record in records], title)
+
+
+def _print_rows(console: Any, rows: Sequence[dict[str, Any]], title: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    numeric = {name for name in (rows[0] if rows else ()) if all(isinstance(row[name], (int, float)) for row in rows)}
+    for name in rows[0] if rows else ("nobody yet",):
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)

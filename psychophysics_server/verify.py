@@ -1,0 +1,132 @@
+"""Counting again: does the data base keep the promise it made to every participant?"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from bench.registry import LimenError
+
+from .chain import body_hash, chain_over
+from .checks import judge
+from .db import Database, one
+from .frozen import FrozenStudy, Library
+from .rows import held_events, observed
+from .schedule import missing_trials
+from .sessions import answers_of, schedule_of
+from .tables import alarms, check_values, codes, events, schedules, sessions, tombstones
+
+
+@dataclass
+class Verified:
+    """What was counted, and one sentence a fault."""
+
+    sessions: int = 0
+    complete: int = 0
+    withdrawn: int = 0
+    events: int = 0
+    quarantined: int = 0
+    """Events that are kept but cannot count."""
+    alarms: int = 0
+    manual_codes: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(database: Database, library: Library) -> Verified:
+    """Recount every session: hashes, chain, gaps, schedule, checks, and that a released code means all is held."""
+    result = Verified()
+    with database.read() as connection:
+        if connection.dialect.name == "sqlite":
+            state = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+            if state != "ok":
+                result.faults.append(f"data base: SQLite's integrity check says {state}.")
+        for row in connection.execute(select(sessions).order_by(sessions.c.session)).all():
+            _session(connection, library, row, result)
+        orphans = select(events.c.session).where(events.c.session.not_in(select(sessions.c.session))).distinct()
+        result.faults += [
+            f"session {name}: has events but is not there." for name in connection.execute(orphans).scalars()
+        ]
+        result.alarms = len(connection.execute(select(alarms.c.id)).all())
+        result.manual_codes = len(connection.execute(select(codes.c.session).filter_by(kind="manual")).all())
+    return result
+
+
+def _session(connection: Connection, library: Library, row: Row[Any], result: Verified) -> None:
+    rows = held_events(connection, row.session)
+    result.sessions += 1
+    result.events += len(rows)
+    result.quarantined += sum(bool(event.fault) for event in rows)
+    faults = _log_faults(row, rows)
+    if row.state == "WITHDRAWN":
+        result.withdrawn += 1
+        faults += _withdrawn_faults(connection, row, rows)
+    else:
+        try:
+            study = library.by_key(row.stimuli)
+        except LimenError as error:
+            faults.append(f"its stimulus set cannot be read: {error}")
+        else:
+            faults += _schedule_faults(connection, study, row)
+            faults += _end_faults(connection, study, row, rows)
+    result.complete += row.state == "COMPLETE"
+    result.faults += [f"session {row.session}: {fault}" for fault in faults]
+
+
+def _log_faults(row: Row[Any], rows: list[Row[Any]]) -> list[str]:
+    faults = [f"event {event.seq} was changed." for event in rows if body_hash(event.body) != event.body_hash]
+    mark = 0
+    for event in rows:
+        if event.seq != mark + 1:
+            break
+        mark = event.seq
+    if mark != row.high_water:
+        faults.append(f"holds events without a gap up to {mark}, its high-water mark says {row.high_water}.")
+    if chain_over(event.body_hash for event in rows[:mark]) != row.chain:
+        faults.append("the chain over its events differs from the stored one.")
+    counted = [(event.trial_id, event.attempt) for event in rows if event.trial_id and not event.fault]
+    if len(set(counted)) != len(counted):
+        faults.append("a trial counts twice.")
+    return faults
+
+
+def _withdrawn_faults(connection: Connection, row: Row[Any], rows: list[Row[Any]]) -> list[str]:
+    faults = [f"was withdrawn, but {len(rows)} events are still held."] if rows else []
+    if one(connection, tombstones, session=row.session) is None:
+        faults.append("was withdrawn without a tombstone.")
+    return faults
+
+
+def _schedule_faults(connection: Connection, study: FrozenStudy, row: Row[Any]) -> list[str]:
+    stored = one(connection, schedules, session=row.session)
+    if stored is None:
+        return ["has no schedule."]
+    frozen = [trial.trial_id for trial in study.trials.get(stored.cell, ())]
+    if stored.cell != row.cell or json.loads(stored.trial_ids) != frozen:
+        return ["its schedule differs from the frozen set's."]
+    return []
+
+
+def _end_faults(connection: Connection, study: FrozenStudy, row: Row[Any], rows: list[Row[Any]]) -> list[str]:
+    released = one(connection, codes, session=row.session, kind="complete")
+    if (released is None) == (row.state == "COMPLETE"):
+        return [f"is {row.state} and {'has no' if released is None else 'has a'} completion code."]
+    if released is None:
+        return []
+    trials, answers = schedule_of(connection, study, row.session), answers_of(connection, row.session)
+    lacking = missing_trials(trials, answers, study.attempts)
+    faults = [f"has a completion code, but {len(lacking)} trials are not held."] if lacking else []
+    if row.high_water < (row.last_seq or math.inf):
+        faults.append(f"has a completion code, but not every event up to {row.last_seq}.")
+    verdicts = {
+        verdict.name: verdict.passed for verdict in judge(study.file.checks, observed(row, study, trials, rows))
+    }
+    query = select(check_values.c.name, check_values.c.passed).filter_by(session=row.session)
+    if {stored.name: bool(stored.passed) for stored in connection.execute(query)} != verdicts:
+        faults.append("its stored checks differ from a recount.")
+    if row.excluded == all(verdicts.values()):
+        faults.append("its exclusion differs from its checks.")
+    return faults
