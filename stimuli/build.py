@@ -15,10 +15,10 @@ from bench.registry import LimenError
 from bench.store import Artifact, Store, artifact_key, sha256_file
 
 from . import render
-from .preview import contact_sheet
-from .protocol import Design, Drawn, Material, Tables, labels_of, read_material
+from .preview import contact_sheet, shown_pictures
+from .protocol import DESIGNS, Design, Drawn, Material, Tables, labels_of, read_material
 from .records import CellRow, ItemRow, StudyFile, TrialRow
-from .study import DESIGNS, resolve
+from .study import resolve
 
 KIND = "stimuli"
 TABLES = {"trials.parquet": TrialRow, "cells.parquet": CellRow, "items.parquet": ItemRow}
@@ -86,13 +86,13 @@ def build(study: StudyFile, store: Store) -> Artifact:
         If the run does not have what the study needs, or this version of the study was frozen with other content.
     """
     made = plan(study, store)
-    existing = _frozen(made, store)
+    existing = confirm(made, store)
     if existing is not None:
         return existing
     drawn = draw(made)
     with store.write(KIND, made.config, parents=made.material.parents, seed=study.seed) as draft:
-        for name, data in drawn.pictures.items():
-            draft.write_bytes(data, f"pictures/{name}.png")
+        for name in sorted(shown_pictures(trial.payload for trial in drawn.trials)):
+            draft.write_bytes(drawn.pictures[name], f"pictures/{name}.png")
         draft.write_rows(frame(TrialRow, drawn.trials), "trials.parquet")
         draft.write_rows(frame(CellRow, drawn.cells), "cells.parquet")
         draft.write_rows(frame(ItemRow, drawn.items), "items.parquet")
@@ -109,10 +109,15 @@ def frozen(study: StudyFile, store: Store) -> Artifact | None:
     return same[0] if same else None
 
 
-def _frozen(made: Plan, store: Store) -> Artifact | None:
-    """Return the frozen set if it is the same; refuse if it is not.
+def confirm(made: Plan, store: Store) -> Artifact | None:
+    """Return the frozen set of a plan's study and version, or None if there is none.
 
     The run itself may be a newer one, with more scores for example, if all that is shown is the same.
+
+    Raises
+    ------
+    LimenError
+        If it was frozen with other content.
     """
     existing = frozen(made.study, store)
     if existing is None:
@@ -163,6 +168,7 @@ def _protocol(made: Plan, drawn: Drawn) -> dict[str, Any]:
 
 
 def _summary(made: Plan, drawn: Drawn) -> dict[str, Any]:
+    shown = shown_pictures(trial.payload for trial in drawn.trials)
     return {
         "study": made.study.study,
         "version": made.study.version,
@@ -172,8 +178,8 @@ def _summary(made: Plan, drawn: Drawn) -> dict[str, Any]:
         "cells": len(drawn.cells),
         "trials_per_cell": len(drawn.trials) // len(drawn.cells),
         "items": sum(item.role == "main" for item in drawn.items),
-        "pictures": len(drawn.pictures),
-        "picture_bytes": sum(map(len, drawn.pictures.values())),
+        "pictures": len(shown),
+        "picture_bytes": sum(len(drawn.pictures[name]) for name in shown),
         "pool": drawn.pool,
     }
 
@@ -217,8 +223,6 @@ def _verify_content(artifact: Artifact) -> list[str]:
 
 def _pictures(artifact: Artifact, trials: pd.DataFrame) -> list[str]:
     held = {name.removeprefix("pictures/").removesuffix(".png") for name in artifact.manifest["files"] if "/" in name}
-    shown: set[str] = set()
-    for payload in map(json.loads, trials["payload"]):
-        for part in (payload, *payload.get("reservoir", [])):
-            shown |= {part[name] for name in ("image", "explanation") if part.get(name)}
-    return [f"{artifact.path}: picture {name} is shown but not held." for name in sorted(shown - held)]
+    shown = shown_pictures(trials["payload"])
+    missing = [f"{artifact.path}: picture {name} is shown but not held." for name in sorted(shown - held)]
+    return missing + [f"{artifact.path}: picture {name} is held but never shown." for name in sorted(held - shown)]

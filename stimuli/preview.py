@@ -1,67 +1,95 @@
-"""Pictures of a stimulus set for the researcher: explanations side by side, and a page that walks through every cell."""
+"""A stimulus set for the researcher to look at: explanations side by side, and a page that walks through every cell."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.registry import LimenError
+
 from .protocol import Drawn
-from .records import StudyFile
+from .records import ItemRow, StudyFile
 from .render import png
 
-PAPER, INK, SOFT = (255, 255, 255), (30, 32, 36), (110, 114, 120)
-THUMB, GAP, MARGIN, LINE = 132, 10, 18, 16
+PAPER, INK, SOFT = (255, 255, 255), (30, 32, 36), (100, 104, 110)
+THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 138
 
 
-def contact_sheet(study: StudyFile, drawn: Drawn, *, images: int = 8) -> bytes:
-    """Draw some images of the study, one a row, with the explanation of each condition beside it; return a PNG.
+def shown_pictures(payloads: Iterable[str]) -> set[str]:
+    """Return the SHA-256 of every picture that some payloads (JSON) name."""
+    return {name for payload in payloads for name in re.findall(r'"([0-9a-f]{64})"', payload)}
+
+
+def contact_sheet(
+    study: StudyFile, drawn: Drawn, *, conditions: tuple[str, ...] | None = None, images: int = 8
+) -> bytes:
+    """Draw images of the study, one a row, with the explanation of each condition beside it; return a PNG.
 
     Model-wrong and model-right images take turns, so that the sheet shows both.
+
+    Parameters
+    ----------
+    study, drawn
+        What was drawn.
+    conditions
+        The columns; by default all conditions that show explanations.
+    images
+        Largest number of rows.
     """
-    by_condition = {
-        condition: {
-            trial.item_id: json.loads(trial.payload)["explanation"]
-            for trial in drawn.trials
-            if trial.condition == condition and trial.phase == "train"
-        }
-        for condition in study.conditions
-    }
-    shown = [name for name in study.conditions if any(by_condition[name].values())]
-    trained = set.intersection(*(set(items) for items in by_condition.values()))
-    rows = sorted((item for item in drawn.items if item.item_id in trained), key=lambda item: item.item_id)
-    wrong = [item for item in rows if not item.model_correct]
-    right = [item for item in rows if item.model_correct]
-    rows = [item for pair in zip(wrong, right, strict=False) for item in pair][:images] or rows[:images]
-    table: list[list[str | None]] = [
-        [item.picture, *(by_condition[name][item.item_id] for name in shown)] for item in rows
-    ]
-    notes = [
-        f"model: {item.predicted}\n{'right' if item.model_correct else f'wrong, it is {item.label}'}" for item in rows
-    ]
-    return _grid(drawn, ["picture", *shown], table, notes, f"{study.title} ({study.study}, version {study.version})")
+    explained = _explanations(drawn)
+    columns = [name for name in conditions or study.conditions if any(explained[name].values())]
+    trained = set.intersection(*(set(items) for items in explained.values()))
+    rows = _taking_turns([item for item in drawn.items if item.item_id in trained])[:images]
+    table = [[item.picture, *(str(explained[name][item.item_id]) for name in columns)] for item in rows]
+    pictures = [[_thumb(drawn.pictures[name]) for name in names] for names in table]
+    notes = [f"the model says {item.predicted}:\n{_verdict(item)}" for item in rows]
+    return _grid(f"{study.title}  ({study.study}, version {study.version})", ["picture", *columns], pictures, notes)
 
 
-def _grid(drawn: Drawn, heads: list[str], table: list[list[str | None]], notes: list[str], title: str) -> bytes:
+def _explanations(drawn: Drawn) -> dict[str, dict[str, str | None]]:
+    found: dict[str, dict[str, str | None]] = {}
+    for trial in drawn.trials:
+        if trial.phase == "train":
+            found.setdefault(trial.condition, {})[trial.item_id] = json.loads(trial.payload)["explanation"]
+    return found
+
+
+def _taking_turns(items: list[ItemRow]) -> list[ItemRow]:
+    groups = [[item for item in items if item.model_correct == correct] for correct in (False, True)]
+    ranked = [(place, number, item) for number, group in enumerate(groups) for place, item in enumerate(group)]
+    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _verdict(item: ItemRow) -> str:
+    return "right" if item.model_correct else f"wrong, it is {item.label}"
+
+
+def _grid(title: str, heads: list[str], pictures: list[list[Image.Image]], notes: list[str]) -> bytes:
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(12)
-    note = 130
-    width = 2 * MARGIN + note + len(heads) * (THUMB + GAP)
-    top = MARGIN + 2 * LINE + 18
-    height = top + max(1, len(table)) * (THUMB + GAP) + MARGIN - GAP
-    canvas = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    tall = max((picture.height for row in pictures for picture in row), default=THUMB)
+    width = max(
+        2 * MARGIN + NOTE + len(heads) * (THUMB + GAP) - GAP, 2 * MARGIN + round(pen.textlength(title, font=bold))
+    )
+    top = MARGIN + 48
+    canvas = Image.new("RGB", (width, top + max(1, len(pictures)) * (tall + GAP) + MARGIN - GAP), PAPER)
     pen = ImageDraw.Draw(canvas)
     pen.text((MARGIN, MARGIN - 4), title, fill=INK, font=bold)
     for column, head in enumerate(heads):
-        x = MARGIN + note + column * (THUMB + GAP)
-        pen.text((x, top - 20), _fit(pen, head, plain), fill=INK, font=plain)
-        for row, names in enumerate(table):
-            name = names[column]
-            if name is not None:
-                canvas.paste(_thumb(drawn.pictures[name]), (x, top + row * (THUMB + GAP)))
-    for row, text in enumerate(notes):
-        pen.multiline_text((MARGIN, top + row * (THUMB + GAP) + 4), text, fill=SOFT, font=plain, spacing=5)
+        pen.text((MARGIN + NOTE + column * (THUMB + GAP), top - 20), _fit(pen, head, plain), fill=INK, font=plain)
+    for row, (cells, note) in enumerate(zip(pictures, notes, strict=True)):
+        y = top + row * (tall + GAP)
+        pen.multiline_text((MARGIN, y + 4), note, fill=SOFT, font=plain, spacing=5)
+        for column, picture in enumerate(cells):
+            canvas.paste(picture, (MARGIN + NOTE + column * (THUMB + GAP), y))
     return png(np.asarray(canvas))
 
 
@@ -76,5 +104,60 @@ def _fit(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageF
 def _thumb(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as stored:
         picture = stored.convert("RGB")
-    picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
-    return picture
+    return picture.resize((THUMB, round(THUMB * picture.height / picture.width)), Image.Resampling.LANCZOS)
+
+
+def write_preview(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, folder: Path) -> Path:
+    """Write a contact sheet for each condition and a page that walks through every trial of every cell.
+
+    Parameters
+    ----------
+    study, options
+        As resolved.
+    drawn
+        What was drawn; nothing of it is frozen.
+    folder
+        Where to write; it is made if it is not there.
+
+    Returns
+    -------
+    Path of the page.
+
+    Raises
+    ------
+    LimenError
+        If the folder cannot be written.
+    """
+    try:
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        for name in shown_pictures(trial.payload for trial in drawn.trials):
+            (folder / "pictures" / f"{name}.png").write_bytes(drawn.pictures[name])
+        (folder / "contact.png").write_bytes(contact_sheet(study, drawn))
+        sheets = {}
+        for condition, explained in _explanations(drawn).items():
+            if any(explained.values()):
+                sheets[condition] = f"contact-{re.sub('[^a-z0-9_-]+', '-', condition.lower())}.png"
+                sheet = contact_sheet(study, drawn, conditions=(condition,), images=12)
+                (folder / sheets[condition]).write_bytes(sheet)
+        page = folder / "index.html"
+        page.write_text(_page(study, options, drawn, sheets), encoding="utf-8")
+    except OSError as error:
+        raise LimenError(f"{folder}: the preview cannot be written ({error}).") from None
+    return page
+
+
+def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Mapping[str, str]) -> str:
+    environment = Environment(
+        loader=PackageLoader("stimuli"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    trials: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in drawn.trials:
+        trial = {"row": row, "payload": json.loads(row.payload), "answer": json.loads(row.answer)}
+        trials.setdefault(row.cell, {}).setdefault(row.block, []).append(trial)
+    return environment.get_template("preview.html").render(
+        study=study, options=options, drawn=drawn, sheets=sheets, trials=trials
+    )

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from bench.records import ImageRow, PredictionRow, check_columns
-from bench.registry import Card, LimenError, registered, unknown
+from bench.registry import Card, LimenError, Registry, registered, unknown
 from bench.store import Artifact, Store, latest
 
 from .records import CellRow, ItemRow, StudyFile, Texts, TrialRow
 
 BASELINE, CONTROL = "baseline", "control"
+DESIGNS = Registry("design", "stimuli.designs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,10 @@ Scope = Literal["image", "condition", "global"]
 
 SEQUENTIAL = "inferno"
 """Perceptually uniform, told apart under every common colour-vision deficiency, and light where a map is strong."""
-FAINT, STRONG = 0.12, 0.9
-"""Opacity of the overlay where the map is zero and where it is at its scale."""
+FAINT, STRONG = 0.05, 0.75
+"""Opacity of the overlay at no and at full strength: the picture stays recognisable under the strongest colour."""
+DARKEN = 0.75
+"""The grey picture keeps this share of its brightness, which leaves the light end to the map."""
 
 
 def strength(maps: np.ndarray, show: Show) -> np.ndarray:
@@ -33,31 +35,43 @@ def strength(maps: np.ndarray, show: Show) -> np.ndarray:
     return np.maximum(maps, 0) if show == "positive" else maps
 
 
-def scale(maps: np.ndarray, percentile: float) -> float:
-    """Return the value drawn at full strength: a percentile of |maps|, or their maximum where that is zero."""
-    size = np.abs(np.asarray(maps, dtype=np.float64))
-    clipped = float(np.percentile(size, percentile))
-    return clipped if clipped > 0 else float(size.max())
+def span(maps: np.ndarray, percentile: float, *, signed: bool = False) -> tuple[float, float]:
+    """Return the values drawn at no and at full strength.
+
+    Both are percentiles, so that single outliers do not take the whole range; the lower one takes away what all places
+    of an unsigned map share (RISE, for one, has no meaningful zero). Signed maps keep their zero. Where the percentiles
+    fall together (a map that is empty but for a few pixels), the extremes are used.
+    """
+    values = np.asarray(maps, dtype=np.float64)
+    if signed:
+        size = np.abs(values)
+        return 0.0, float(np.percentile(size, percentile)) or float(size.max())
+    low, high = np.percentile(values, [100 - percentile, percentile])
+    return (float(low), float(high)) if high > low else (float(values.min()), float(values.max()))
 
 
-def scales(maps: dict[str, np.ndarray], scope: Scope, percentile: float) -> dict[str, np.ndarray]:
-    """Return for each condition's maps (N, H, W) one scale an image (N,), shared within `scope`.
+def spans(
+    maps: dict[str, np.ndarray], scope: Scope, percentile: float, *, signed: bool = False
+) -> dict[str, list[tuple[float, float]]]:
+    """Return for each condition's maps (N, H, W) the span of each image, shared within `scope`.
 
     Parameters
     ----------
     maps
-        Condition -> maps of the same images.
+        Condition -> maps of the same images, as given by `strength`.
     scope
-        'image': each map by itself; 'condition': one scale a condition; 'global': one scale in the study.
+        'image': each map by itself; 'condition': one span a condition; 'global': one span in the study.
     percentile
-        Percentile of |map| that is drawn at full strength.
+        Percentile of the maps that is drawn at full strength.
     """
     if scope == "image":
-        return {name: np.array([scale(one, percentile) for one in group]) for name, group in maps.items()}
+        return {name: [span(one, percentile, signed=signed) for one in group] for name, group in maps.items()}
     if scope == "condition":
-        return {name: np.full(len(group), scale(group, percentile)) for name, group in maps.items()}
-    whole = scale(np.concatenate([group.ravel() for group in maps.values()]), percentile) if maps else 0.0
-    return {name: np.full(len(group), whole) for name, group in maps.items()}
+        return {name: [span(group, percentile, signed=signed)] * len(group) for name, group in maps.items()}
+    if not maps:
+        return {}
+    whole = span(np.concatenate([group.ravel() for group in maps.values()]), percentile, signed=signed)
+    return {name: [whole] * len(group) for name, group in maps.items()}
 
 
 def enlarge(picture: np.ndarray, size: int) -> np.ndarray:
@@ -66,12 +80,14 @@ def enlarge(picture: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((size, height), Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
-def overlay(picture: np.ndarray, shown: np.ndarray, full: float, size: int) -> np.ndarray:
+def overlay(
+    picture: np.ndarray, shown: np.ndarray, span: tuple[float, float], size: int, *, signed: bool = False
+) -> np.ndarray:
     """Lay one map over its picture.
 
     The picture turns grey and darker, so that all colour is the map's and all shape is the picture's; the map is
-    enlarged linearly (no overshoot), divided by `full` and clipped. A map with negative values is drawn in blue
-    (against) and orange (for), a map without them in a light-is-strong scale.
+    enlarged linearly (no overshoot), stretched over its span and clipped. A signed map is drawn in blue (against) and
+    orange (for), another one in a light-is-strong scale.
 
     Parameters
     ----------
@@ -79,24 +95,27 @@ def overlay(picture: np.ndarray, shown: np.ndarray, full: float, size: int) -> n
         uint8 (H, W, 3).
     shown
         Map (h, w) as given by `strength`.
-    full
-        The value drawn at full strength; 0 leaves the picture bare.
+    span
+        The values drawn at no and at full strength; where they are equal the picture stays bare.
     size
         Width in pixels.
+    signed
+        Whether the sign is drawn.
 
     Returns
     -------
     uint8 array (size * H / W, size, 3)
     """
-    large = enlarge(picture, size)
-    grey = large @ np.array([0.2126, 0.7152, 0.0722])
+    grey = enlarge(picture, size) @ np.array([0.2126, 0.7152, 0.0722])
     height, width = grey.shape
-    values = Image.fromarray(shown.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    ratio = np.clip(np.asarray(values, dtype=np.float64) / full, -1, 1) if full > 0 else np.zeros_like(grey)
-    base = (0.55 * grey + 20)[..., None]
+    large = Image.fromarray(shown.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    low, high = span
+    ratio = np.clip((np.asarray(large, dtype=np.float64) - low) / (high - low), -1, 1) if high > low else 0 * grey
+    ratio = ratio if signed else np.maximum(ratio, 0)
+    colours = _diverging(ratio) if signed else _sequential()[np.rint(ratio * 255).astype(int)]
     alpha = (FAINT + (STRONG - FAINT) * np.abs(ratio))[..., None]
-    colours = _diverging(ratio) if shown.min() < 0 else _sequential()[np.rint(ratio * 255).astype(int)]
-    return np.rint(np.clip((1 - alpha) * base + alpha * colours, 0, 255)).astype(np.uint8)
+    mixed = (1 - alpha) * (DARKEN * grey)[..., None] + alpha * colours
+    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
 
 @cache

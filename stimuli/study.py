@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench.config import load_config
-from bench.registry import LimenError, Registry, resolve_options, unknown
+from bench.registry import LimenError, resolve_options, unknown
 
-from .protocol import CONTROL, Design, DesignCard
+from .protocol import CONTROL, DESIGNS, Design, DesignCard
 from .records import StudyFile
-
-DESIGNS = Registry("design", "stimuli.designs")
+from .template import init_study as init_study
 
 
 @dataclass(frozen=True)

@@ -33,20 +33,20 @@ Your task is to find out how the machine decides, and to **predict the machine's
 even when you can see that the machine is mistaken."""
 
 LEARN = """\
-The study has {sessions} with two parts each.
+The study has {sessions}, with two parts each.
 
 **Part 1: learn.** You see {train}, one after the other, each with the class the machine gave it. Take your time: look for what \
 the machine may be going by.
 
-Next to the picture there may be a second, coloured version of it. The lighter the colour, the more that place stands out. It may help \
-you to find out what the machine is looking at.{signed}"""
+Next to the picture there may be a second, coloured version of it, which marks places in the picture: {colours}. It is meant to help you \
+to find out what the machine goes by."""
 
 PREDICT = """\
 **Part 2: predict.** You see {asked} without the machine's answer. Choose the class that you think **the machine** gives. \
 You can click, or use the left and right arrow keys.
 
 The pictures you have learned from stay on the screen, with the machine's answers, so there is nothing to memorise. \
-You are not told whether you were right, but you see more examples in each session."""
+You are not told whether you were right, but you see more examples in each round."""
 
 PRACTICE = """\
 First, a short practice with **another machine**. It was meant to tell drawings of **circles** from drawings of **squares**, but it has \
@@ -71,7 +71,8 @@ saw it should predict the machine better.
 
 If you have questions, write to {contact}."""
 
-SIGNED = " Orange marks what may speak for the machine's answer, blue what may speak against it."
+LIGHT = "the lighter the colour, the more the place matters"
+SIGNED = "orange where it speaks for the machine's answer, blue where it speaks against it"
 
 
 def texts(study: StudyFile, options: Mapping[str, Any], classes: tuple[str, str]) -> Texts:
@@ -83,10 +84,10 @@ def texts(study: StudyFile, options: Mapping[str, Any], classes: tuple[str, str]
         "minutes": f"{study.recruitment.minutes:g}",
         "pay": f" You receive {study.recruitment.pay} for taking part." if study.recruitment.pay else "",
         "contact": study.contact or "",
-        "sessions": _count(options["sessions"], "session"),
+        "sessions": _count(options["sessions"], "round"),
         "train": _count(options["train"], "picture"),
         "asked": _count(options["test"] + options["catch"], "picture"),
-        "signed": SIGNED if options["show"] == "signed" else "",
+        "colours": SIGNED if options["show"] == "signed" else LIGHT,
     }
     pages = [("Predict the machine", TASK), ("First you learn", LEARN), ("Then you predict", PREDICT)]
     if options["practice"]:

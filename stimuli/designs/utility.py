@@ -14,7 +14,7 @@ from bench.registry import LimenError
 from ..balance import seeded, spread
 from ..protocol import BASELINE, Drawn, Material, design
 from ..records import CellRow, ItemRow, Texts
-from ..render import Album, Scope, Show, check_finite, enlarge, overlay, scales, strength
+from ..render import Album, Scope, Show, check_finite, enlarge, overlay, spans, strength
 from . import _utility_texts
 from ._utility_audit import audit
 from ._utility_practice import practice_machine
@@ -85,7 +85,7 @@ def utility(
     normalisation
         What shares one colour scale: each 'image', a 'condition', or the whole study ('global').
     percentile
-        Percentile of the scale's |map| that is drawn at full strength.
+        Percentile of the map that is drawn at full strength, and its complement at none.
 
     Raises
     ------
@@ -233,11 +233,12 @@ def _draw(material: Material, chosen: Mapping[Kind, pd.DataFrame], album: Album,
         raw = material.maps(condition, index)
         check_finite(raw, items, f"study '{material.study.study}', condition '{condition}'")
         maps[condition] = strength(raw, look.show)
-    full = scales(maps, look.scope, look.percentile)
+    signed = look.show == "signed"
+    span = spans(maps, look.scope, look.percentile, signed=signed)
     explanations = {
         condition: {
-            item: album.add(overlay(material.pictures[i], shown, float(top), look.size))
-            for item, i, shown, top in zip(items, index, group, full[condition], strict=True)
+            item: album.add(overlay(material.pictures[i], shown, ends, look.size, signed=signed))
+            for item, i, shown, ends in zip(items, index, group, span[condition], strict=True)
         }
         for condition, group in maps.items()
     }
