@@ -412,13 +412,7 @@ def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor,
         raise LimenError("images: given numbers that are not finite, allowed are finite floats.")
     if targets is None:
         return inputs, engine.targets(inputs)
-    given = [targets] * len(inputs) if isinstance(targets, int) else targets
-    classes, count = engine.targets(inputs, given), engine.scores(inputs).shape[1]
-    if not (classes.is_meta or bool(((classes >= 0) & (classes < count)).all())):
-        raise LimenError(
-            f"targets: given classes {int(classes.min())} to {int(classes.max())}, allowed are 0 to {count - 1}."
-        )
-    return inputs, classes
+    return inputs, engine.targets(inputs, [targets] * len(inputs) if isinstance(targets, int) else targets)
 
 
 def resolve(method: Method, load: Callable[[str], Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
