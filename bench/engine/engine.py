@@ -108,7 +108,7 @@ class Engine:
         images : float (N, ...)
             Already normalised; `inputs` takes pictures.
         """
-        given = torch.as_tensor(images)
+        given = _tensor(images)
         if not given.is_floating_point() or given.ndim < 2 or not len(given):
             raise LimenError(
                 f"images for {self._where}: given {given.dtype} {tuple(given.shape)}, allowed is at least one "
@@ -127,7 +127,7 @@ class Engine:
         images = self.prepare(images)
         if targets is None:
             return self.scores(images).argmax(dim=1)
-        chosen = torch.as_tensor(targets)
+        chosen = _tensor(targets)
         if chosen.ndim != 1 or len(chosen) != len(images) or chosen.is_floating_point() or chosen.is_complex():
             raise LimenError(
                 f"targets for {self._where}: given {chosen.dtype} {tuple(chosen.shape)} for {len(images)} images, "
@@ -407,7 +407,7 @@ class Engine:
         return torch.zeros(len(activations), *self._shape, device=self.device)
 
     def _path(self, nodes: Any, weights: Any) -> tuple[Tensor, Tensor]:
-        places, shares = (torch.as_tensor(line, dtype=torch.float64).to(self.device) for line in (nodes, weights))
+        places, shares = (_tensor(line).to(self.device, torch.float64) for line in (nodes, weights))
         if places.ndim != 1 or places.shape != shares.shape or not len(places):
             raise LimenError(
                 f"path gradients: given nodes {tuple(places.shape)} and weights {tuple(shares.shape)}, "
@@ -502,6 +502,13 @@ def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format)
     if device.type == "meta":
         module = copy.deepcopy(module)
     return cast(Any, module.float().to(device)).to(memory_format=layout)
+
+
+def _tensor(values: Any) -> Tensor:
+    """Return a tensor of what a caller gave; an array that torch cannot share (read-only, reversed) is copied."""
+    if isinstance(values, np.ndarray) and not (values.flags.writeable and values.flags.c_contiguous):
+        values = values.copy(order="C")
+    return torch.as_tensor(values)
 
 
 def _finite(values: Tensor) -> Tensor:

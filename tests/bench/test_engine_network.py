@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.engine import Engine, Network
+from bench.engine import Engine, Masks, Network
 from bench.registry import LimenError
 from bench.spaces import Pixels
 
@@ -147,9 +147,10 @@ def test_a_network_that_gives_nan_is_named_with_its_images() -> None:
     with pytest.raises(LimenError, match=r"network 'poisoned': .* not finite for 1 of 3 images \(index 1\)"):
         engine.scores(images)
     with pytest.raises(LimenError, match=r"network 'poisoned': .* not finite for 1 of 3 images \(index 1\)"):
-        engine.tap(images, engine.layers()[0]) if engine.layers() else engine.gradients(
-            images, torch.zeros(3, dtype=torch.int64), space=Pixels()
-        )
+        engine.gradients(images, torch.zeros(3, dtype=torch.int64), space=Pixels())
+    masks = Masks.shared(torch.tensor([[1.0], [0.0], [1.0]]))
+    with pytest.raises(LimenError, match=r"network 'poisoned': .* not finite for 3 of 3 images \(index 0, 1, 2\)"):
+        engine.perturbed_scores(images, masks, None, space=Pixels())
 
 
 def test_a_gradient_that_is_not_finite_is_named() -> None:
@@ -213,6 +214,17 @@ def test_float_images_pass_through_prepare_untouched(engine: Engine) -> None:
     images = batch()
     assert engine.prepare(images) is images or engine.prepare(images).data_ptr() == images.data_ptr()
     assert engine.prepare(images.double().numpy()).dtype == torch.float32
+
+
+def test_arrays_that_torch_cannot_share_are_accepted(engine: Engine) -> None:
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    locked, reversed_, labels = images.copy(), images[::-1], np.array([0, 1, 2])
+    for array in (locked, labels):
+        array.flags.writeable = False
+    assert torch.equal(engine.scores(locked), engine.scores(images))
+    assert torch.equal(engine.scores(reversed_), engine.scores(images).flip(0))
+    assert engine.targets(images, labels).tolist() == [0, 1, 2]
+    assert engine.inputs(np.zeros((2, 16, 16, 3), np.uint8)[::-1, ::-1]).shape == (2, 3, 16, 16)
 
 
 def test_numpy_gives_what_numpy_can_hold(engine: Engine) -> None:
