@@ -227,7 +227,7 @@ def score(
     """
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
-    function, name = resolve_metric(metric, "maps")
+    function, name, card = resolve_metric(metric, "maps")
     run = bind(function, engine, inputs, classes, {"space": space, "regions": masks or {}}, seed, options)
     credit = check_maps(engine.prepare(maps), space.coordinates(engine, inputs), f"metric '{name}', maps")
     with engine.meter() as cost:
@@ -237,7 +237,7 @@ def score(
         floor = chance(
             metric, engine, inputs, classes, space=space, seed=seed, null_draws=null_draws, masks=masks, **options
         )
-    return result(name, function.card, engine, measured, floor, cost, seed)
+    return result(name, card, engine, measured, floor, cost, seed)
 
 
 def null(
@@ -273,7 +273,7 @@ def null(
     control = ATTRIBUTIONS.load(CONTROL)
     draws = [wanted(control, {"space": space, "draws": engine.draws(seed, "null", draw)}) for draw in range(null_draws)]
     values = [run(control(engine, inputs, classes, **injected)).values for injected in draws]
-    return np.mean([as_numpy(engine, value) for value in values], axis=0)  # type: ignore[no-any-return]
+    return np.mean([as_numpy(engine, value) for value in values], axis=0)
 
 
 def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int = 0, **options: Any) -> Dictionary:
@@ -311,7 +311,7 @@ def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int =
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
     if not hasattr(fitted, "atoms"):
         raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")
-    return fitted  # type: ignore[no-any-return]
+    return fitted
 
 
 def score_dictionaries(
@@ -345,14 +345,14 @@ def score_dictionaries(
     LimenError
         For an unknown name or option, a metric of maps, or no dictionary.
     """
-    function, name = resolve_metric(metric, "dictionary")
+    function, name, card = resolve_metric(metric, "dictionary")
     if not dictionaries:
         raise LimenError(f"metric '{name}': given no dictionary, allowed is one or more.")
     arguments = resolve_options(function, options, f"metric '{name}'")
 
     def run(subjects: Sequence[Dictionary]) -> Measurement:
         injected = wanted(function, {"draws": Draws(seed, "metric", name)})
-        return function(subjects, data, **arguments, **injected)  # type: ignore[no-any-return]
+        return function(subjects, data, **arguments, **injected)
 
     measured = run(dictionaries)
     null = measured.null
@@ -362,7 +362,7 @@ def score_dictionaries(
             for index, one in enumerate(dictionaries)
         ]
         null = run(blind).values
-    return result(name, function.card, None, measured, null, Cost(), seed)
+    return result(name, card, None, measured, null, Cost(), seed)
 
 
 def summarise(scored: ScoreResult) -> dict[str, Any]:
@@ -395,19 +395,13 @@ def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor,
     LimenError
         For a wrong type or shape, a number that is not finite, or a class the network does not have.
     """
-    if images.ndim != 4 or len(images) == 0:
-        raise LimenError(
-            f"images: given shape {tuple(images.shape)}, allowed are uint8 pictures (N, H, W, 3) "
-            "or normalised floats (N, C, H, W)."
-        )
-    pictures = "uint8" in str(images.dtype)
-    if pictures:
-        images = np.asarray(images)
-    elif "float" not in str(images.dtype):
-        raise LimenError(
-            f"images: given {images.dtype}, allowed are uint8 pictures (N, H, W, 3) or normalised floats (N, C, H, W)."
-        )
-    inputs = engine.inputs(images) if pictures else engine.prepare(images)
+    allowed = "allowed are uint8 pictures (N, H, W, 3) or normalised floats (N, C, H, W)"
+    if not isinstance(images, (Tensor, np.ndarray)):
+        raise LimenError(f"images: given {type(images).__name__}, {allowed}.")
+    kind = str(images.dtype).removeprefix("torch.")
+    if images.ndim != 4 or len(images) == 0 or not (kind == "uint8" or "float" in kind):
+        raise LimenError(f"images: given {kind} {tuple(images.shape)}, {allowed}.")
+    inputs = engine.inputs(np.asarray(images)) if kind == "uint8" else engine.prepare(images)
     if not finite(inputs):
         raise LimenError("images: given numbers that are not finite, allowed are finite floats.")
     if targets is None:
@@ -423,8 +417,10 @@ def resolve(method: Method, load: Callable[[str], Callable[..., Any]]) -> tuple[
     return method, str(card.name if card else getattr(method, "__name__", type(method).__name__))
 
 
-def resolve_metric(metric: Method, of: Literal["maps", "dictionary"]) -> tuple[Callable[..., Any], str]:
-    """Return a metric of the wanted subject and its name.
+def resolve_metric(
+    metric: Method, of: Literal["maps", "dictionary"]
+) -> tuple[Callable[..., Measurement], str, MetricCard]:
+    """Return a metric of the wanted subject, its name and its card.
 
     Raises
     ------
@@ -437,7 +433,7 @@ def resolve_metric(metric: Method, of: Literal["maps", "dictionary"]) -> tuple[C
         raise LimenError(f"metric '{name}': has no card; allowed is a name or a function under bench.registry.metric.")
     if card.of != of:
         raise LimenError(f"metric '{name}': given {of}, allowed is what it scores: {card.of}.")
-    return function, name
+    return function, name, card
 
 
 def wanted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
@@ -456,12 +452,12 @@ def bind(
     options: Mapping[str, Any],
 ) -> Callable[[Tensor], Measurement]:
     """Return a metric of maps as a function of the maps alone; its draws are the same whatever it scores."""
-    function, name = resolve_metric(metric, "maps")
+    function, name, _ = resolve_metric(metric, "maps")
     arguments = resolve_options(function, options, f"metric '{name}'")
 
     def run(maps: Tensor) -> Measurement:
         injected = wanted(function, {**offered, "draws": engine.draws(seed, "metric", name)})
-        return function(engine, images, targets, maps, **arguments, **injected)  # type: ignore[no-any-return]
+        return function(engine, images, targets, maps, **arguments, **injected)
 
     return run
 
