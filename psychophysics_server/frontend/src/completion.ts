@@ -44,7 +44,7 @@ export class Completion {
 
   /** Resolve once the code is on the screen; rejects with `TrialsMissing` or a final `ApiError`. */
   async run(): Promise<void> {
-    this.shell.show(element("h1", {}, words.saving.title), this.left, this.help);
+    this.shell.show("saving", element("h1", {}, words.saving.title), this.left, this.help);
     this.count();
     const timer = window.setTimeout(() => void this.offerHelp(), this.patience);
     try {
@@ -97,6 +97,7 @@ export class Completion {
     this.shell.offerWithdrawal(null);
     const onward = url && /^https?:/.test(url) ? element("a", { class: "button primary", href: url, rel: "noreferrer" }, words.code.onward) : null;
     this.shell.show(
+      "code",
       element("div", { class: "badge", "aria-hidden": "true" }, "✓"),
       element("h1", {}, words.code.title),
       prose(words.code.body),

@@ -11,7 +11,7 @@ import { loadImage, pause, Pictures } from "./pictures";
 import { Shell } from "./shell";
 import { Memory, openStore } from "./storage";
 import { Study, type Surroundings } from "./study";
-import type { BatchAnswer, SessionState } from "./wire";
+import type { BatchAnswer, Page, SessionState } from "./wire";
 import { words } from "./words";
 
 /** One person's visit. */
@@ -27,18 +27,18 @@ class Visit {
   ) {}
 
   async run(): Promise<void> {
-    const state = await enter(this.api, () => this.shell.end(words.elsewhere.title, words.elsewhere.body));
+    const state = await enter(this.api, () => this.shell.end("elsewhere", words.elsewhere));
     const told: Surroundings["told"] = { practice: state.practice, verdicts: new Map() };
     const outbox = await this.openOutbox(state, told);
     this.outbox = outbox;
-    this.shell.offerWithdrawal(state.state === "COMPLETE" ? null : (reason) => this.withdraw(reason, words.leave.doneTitle, words.leave.doneBody));
+    this.shell.offerWithdrawal(state.state === "COMPLETE" ? null : (reason) => this.withdraw(reason, words.leave.done));
     let onScreen: string | null = null;
     const study = new Study(state, {
       shell: this.shell,
       outbox,
       pictures: new Pictures(loadImage),
       told,
-      decline: () => this.withdraw("no consent", words.declined.title, words.declined.body),
+      decline: () => this.withdraw("no consent", words.declined),
       complete: () => this.complete(state),
       onTrial: (trialId) => (onScreen = trialId),
     });
@@ -56,9 +56,9 @@ class Visit {
     if (this.over) return;
     if (error instanceof TrialsMissing || error instanceof ConflictError) return location.reload();
     const gone = error instanceof ApiError && error.status === 410;
-    if (gone) return this.forget(words.leave.doneTitle, (error as ApiError).message);
+    if (gone) return this.forget({ title: words.leave.done.title, body: (error as ApiError).message });
     const message = error instanceof Error ? error.message : String(error);
-    await this.shell.message(words.trouble.title, message, words.trouble.retry);
+    await this.shell.message("trouble", { title: words.trouble.title, body: message }, words.trouble.retry);
     location.reload();
   }
 
@@ -97,17 +97,17 @@ class Visit {
     await this.outbox!.clear();
   }
 
-  private async withdraw(reason: string, title: string, body: string): Promise<void> {
+  private async withdraw(reason: string, farewell: Page): Promise<void> {
     await this.api.withdraw(reason);
-    await this.forget(title, body);
+    await this.forget(farewell);
   }
 
-  private async forget(title: string, body: string): Promise<void> {
+  private async forget(farewell: Page): Promise<void> {
     this.over = true;
     this.memory.set("token", null);
     this.shell.offerWithdrawal(null);
     this.shell.progress(0, 0);
-    this.shell.end(title, body);
+    this.shell.end("farewell", farewell);
     await this.outbox?.clear();
   }
 }
@@ -118,7 +118,7 @@ async function main(): Promise<void> {
   const name = root.dataset.study ?? "";
   const memory = new Memory(name);
   const shell = new Shell(root, root.dataset.title ?? document.title);
-  shell.end(words.loading, "");
+  shell.end("loading", { title: words.loading, body: "" });
   const parameters = takeParameters();
   for (;;) {
     try {
@@ -126,7 +126,8 @@ async function main(): Promise<void> {
       return await visit.run().catch((error: unknown) => visit.trouble(error));
     } catch (error) {
       // The recruiter's parameters live in this page only, so the first request is tried again without a reload.
-      await shell.message(words.trouble.title, error instanceof Error ? error.message : String(error), words.trouble.retry);
+      const body = error instanceof Error ? error.message : String(error);
+      await shell.message("trouble", { title: words.trouble.title, body }, words.trouble.retry);
     }
   }
 }

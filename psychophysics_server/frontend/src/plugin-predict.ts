@@ -98,7 +98,7 @@ async function loaded(display: HTMLElement, trial: Parameters): Promise<{ images
       await new Promise<void>((resolve) => {
         const text = words.pictureFailed;
         const retry = button(text.retry, "primary", () => resolve());
-        const page = element("div", { class: "page", role: "alert" }, element("h1", {}, text.title), element("p", {}, text.body));
+        const page = element("div", { class: "page", role: "alert", "data-page": "picture-failed" }, element("h1", {}, text.title), element("p", {}, text.body));
         page.append(element("div", { class: "actions" }, retry));
         display.replaceChildren(page);
       });
@@ -171,9 +171,9 @@ class Screen {
       this.asks ? element("p", { class: "hint keys" }, words.test.keys) : null,
       this.verdict,
     );
-    if ((trial.reservoir as ExamplePicture[]).length === 0) return element("div", { class: "layout" }, main);
+    if ((trial.reservoir as ExamplePicture[]).length === 0) return element("div", { class: "layout", "data-page": trial.phase as string }, main);
     main.append(this.reservoir.opener);
-    return element("div", { class: "layout beside" }, main, this.reservoir.panel);
+    return element("div", { class: "layout beside", "data-page": trial.phase as string }, main, this.reservoir.panel);
   }
 
   private choice(label: string, side: number): HTMLButtonElement {

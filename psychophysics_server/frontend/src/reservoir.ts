@@ -26,6 +26,11 @@ function thumbnails(example: ExamplePicture, position: number): Node[] {
   return [picture, element("img", { src: example.explanation, alt: words.alt.explanation, class: "picture" })];
 }
 
+function figures(example: ExamplePicture, position: number): Node[] {
+  const captions = [words.train.picture, words.train.explanation];
+  return thumbnails(example, position).map((picture, i) => element("figure", {}, picture, element("figcaption", {}, captions[i])));
+}
+
 /** Panel, drawer and enlarged view of the examples, with the time that each was in sight. */
 export class Reservoir {
   readonly panel: HTMLElement;
@@ -105,7 +110,7 @@ export class Reservoir {
     const dialog = element("dialog", { class: "dialog closer", "aria-label": words.alt.example(position) });
     const close = button(words.reservoir.close, "primary", () => dialog.close());
     dialog.append(
-      element("div", { class: "pair" }, ...thumbnails(example, position)),
+      element("div", { class: "pair" }, ...figures(example, position)),
       element("p", { class: "answer" }, `${words.train.answer} `, element("strong", {}, example.predicted)),
       element("div", { class: "actions" }, close),
     );

@@ -1,6 +1,7 @@
 /** The frame around every page: study title, progress, the way out, and one <main> whose heading takes the focus. */
 
 import { button, element, prose } from "./dom";
+import type { Page } from "./wire";
 import { words } from "./words";
 
 /** Owns the page; everything that a person sees is put into `stage`. */
@@ -49,8 +50,8 @@ export class Shell {
   }
 
   /** Replace the page and give the focus to its heading, so that a screen reader begins there. */
-  show(...children: Node[]): void {
-    const page = element("div", { class: "page" }, ...children);
+  show(kind: string, ...children: (Node | null)[]): void {
+    const page = element("div", { class: "page", "data-page": kind }, ...children);
     this.stage.replaceChildren(page);
     window.scrollTo(0, 0);
     const heading = page.querySelector("h1");
@@ -59,16 +60,16 @@ export class Shell {
   }
 
   /** Show a text with one button and resolve when it is pressed. */
-  message(title: string, body: string, label: string): Promise<void> {
+  message(kind: string, { title, body }: Page, label: string): Promise<void> {
     return new Promise((resolve) => {
       const go = button(label, "primary", () => resolve());
-      this.show(element("h1", {}, title), prose(body), element("div", { class: "actions" }, go));
+      this.show(kind, element("h1", {}, title), prose(body), element("div", { class: "actions" }, go));
     });
   }
 
   /** Show a text that is the end of the road. */
-  end(title: string, body: string, ...rest: Node[]): void {
-    this.show(element("h1", {}, title), prose(body), ...rest);
+  end(kind: string, { title, body }: Page, ...rest: Node[]): void {
+    this.show(kind, element("h1", {}, title), prose(body), ...rest);
   }
 
   private askToLeave(): void {

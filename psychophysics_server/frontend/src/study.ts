@@ -80,7 +80,7 @@ export class Study {
   private async welcomeBack(): Promise<void> {
     await this.around.outbox.add("resume", { reason: "reload" });
     const text = words.welcomeBack;
-    if (this.state.done.instructions || this.state.done.consent) await this.around.shell.message(text.title, text.body, words.next);
+    await this.around.shell.message("welcome", text, words.next);
     if (this.state.done.instructions && this.state.idle_s > LONG_GAP_S) await this.instructions();
   }
 
@@ -94,9 +94,10 @@ export class Study {
       });
       const refuse = button(words.consent.decline, "quiet", () => void decline());
       shell.show(
+        "consent",
         element("h1", {}, consent.title),
         prose(consent.body),
-        element("p", { class: "contact" }, `${words.contact} ${contact}`),
+        consent.body.includes(contact) ? null : element("p", { class: "contact" }, `${words.contact} ${contact}`),
         element("div", { class: "actions" }, accept, refuse),
       );
     });
@@ -116,6 +117,7 @@ export class Study {
       const back = button(words.back, "quiet", () => resolve(-1));
       const position = count > 1 ? [element("p", { class: "position" }, `${i + 1} / ${count}`)] : [];
       this.around.shell.show(
+        "instructions",
         ...position,
         element("h1", {}, page.title),
         prose(page.body),
@@ -131,12 +133,12 @@ export class Study {
     while (!told.practice?.over) {
       const attempt = told.practice?.attempt ?? 1;
       const held = new Set(told.practice?.answered);
-      const page = attempt > 1 ? text.again : text;
-      if (held.size === 0) await shell.message(page.title, page.body, words.start);
+      const page = attempt > 1 ? text.again : text.first;
+      if (held.size === 0) await shell.message("before-practice", page, words.start);
       await this.show(trials.filter(({ trial_id }) => !held.has(trial_id)), attempt);
       await this.around.outbox.flushed();
     }
-    await shell.message(text.over.title, text.over.body, words.next);
+    await shell.message("practice-over", text.over, words.next);
   }
 
   private async block(trials: Trial[]): Promise<void> {
@@ -149,14 +151,14 @@ export class Study {
         first.phase === "train"
           ? words.train.intro(session, of, trials.length)
           : words.test.intro(session, of, trials.length, trials.some(({ payload }) => payload.reservoir.length > 0));
-      await this.around.shell.message(text.title, text.body, words.start);
+      await this.around.shell.message(`before-${first.phase}`, text, words.start);
     }
     await this.show(open, 1);
   }
 
   private async debrief(): Promise<void> {
     const { debrief } = this.state.texts;
-    await this.around.shell.message(debrief.title, debrief.body, words.next);
+    await this.around.shell.message("debrief", debrief, words.next);
     await this.around.outbox.add("debrief", {});
   }
 

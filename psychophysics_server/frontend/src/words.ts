@@ -14,8 +14,10 @@ export const words = {
   start: "Start",
   contact: "Questions? Write to",
   practice: {
-    title: "First, a little practice",
-    body: "A few easy questions show you how it works. You are told the right answer after each one.",
+    first: {
+      title: "First, a little practice",
+      body: "A few easy questions show you how it works. You are told the right answer after each one.",
+    },
     again: {
       title: "Almost there: once more",
       body: "Not every answer was right. Please go through the practice again; you will be told the right answer each time.",
@@ -92,8 +94,7 @@ export const words = {
     stay: "Keep going",
     go: "Withdraw and delete my answers",
     failed: "That did not reach the server. Please try again.",
-    doneTitle: "You have withdrawn",
-    doneBody: "Your answers were deleted. You can close this window.",
+    done: { title: "You have withdrawn", body: "Your answers were deleted. You can close this window." },
   },
   elsewhere: {
     title: "This study is open in another window",
