@@ -35,6 +35,11 @@ class Draws:
         self._digest = hashlib.sha256(text.encode()).digest()
         self._generator = torch.Generator().manual_seed(int.from_bytes(self._digest[:8], "big") >> 1)
 
+    @classmethod
+    def beside(cls, values: Tensor, seed: int, *key: Key) -> Draws:
+        """Return a stream whose numbers are put where `values` are, for callers that hold no engine."""
+        return cls(seed, *key, device=values.device)
+
     def __repr__(self) -> str:
         return f"Draws{(self._seeded, *self._key)}"
 
