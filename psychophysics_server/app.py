@@ -30,6 +30,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+STATIC = Path(__file__).resolve().parent / "static"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -54,6 +55,7 @@ class ServerConfig:
     stale_minutes : a silent session holds no place in the balance after this; default 3 times the study's length
     disk_limit_mb : below it, newcomers are refused
     capacity : writes that may wait
+    static : folder whose `dist/` holds the built front-end
     """
 
     library: Library
@@ -66,6 +68,7 @@ class ServerConfig:
     stale_minutes: float | None = None
     disk_limit_mb: float = 200.0
     capacity: int = 1024
+    static: Path = STATIC
 
     @property
     def stale_s(self) -> float:
@@ -127,7 +130,7 @@ def create_app(config: ServerConfig) -> Flask:
     from .operations import operations
     from .participant import participant
 
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=str(config.static.resolve()), static_url_path="/static")
     app.config["MAX_CONTENT_LENGTH"] = 8 * 1024 * 1024
     app.extensions["limen"] = Server(config)
     app.register_blueprint(participant)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
@@ -85,7 +84,7 @@ def page(study: str) -> tuple[str, int]:
     if study != file.study:
         text = "There is no study at this address. Please check the link."
         return render_template("message.html", title="No such study", text=text), 404
-    built = built_files(Path(current_app.root_path) / "static" / "dist")
+    built = built_files(server().config.static / "dist")
     if built is None:
         text = "The front-end is not built. Run `make frontend` in the project folder, then reload this page."
         return render_template("message.html", title="Front-end not built", text=text), 503

@@ -117,6 +117,12 @@ def tiny(tmp_path: Path) -> FrozenStudy:
     return build_tiny(tmp_path / "store")
 
 
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., FrozenStudy]:
+    """Build a study that differs from the tiny one in the given keys."""
+    return lambda **changes: build_tiny(tmp_path / f"store-{len(list(tmp_path.iterdir()))}", **changes)
+
+
 @dataclass
 class Running:
     """A running application, with what a test wants to look at."""
@@ -148,7 +154,7 @@ class Person:
     def open(self, name: str, *, source: str = "live", status: int | None = None, **parameters: str) -> Person:
         body = {
             "study": self.running.study.file.study,
-            "client_id": f"client-{name}"[:60],
+            "client_id": sha256_bytes(name.encode(errors="replace"))[:32],
             "parameters": {"PROLIFIC_PID": name, **parameters},
             "source": source,
         }
@@ -232,7 +238,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
     def begin(study: FrozenStudy | None = None, **more: Any) -> Running:
-        study = study or build_tiny(tmp_path / "store")
+        study = study or (started[0].study if started else build_tiny(tmp_path / "store"))
         started.append(start(study, tmp_path, **more))
         return started[-1]
 
