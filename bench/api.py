@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,7 @@ from torch import Tensor
 from .engine import Cost, Draws, Engine
 from .records import Measurement
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, resolve_options
-from .spaces import Pixels, Space
-
-if TYPE_CHECKING:
-    from .spaces import ConceptData, Dictionary
+from .spaces import ConceptData, Dictionary, Pixels, Space
 
 Method = str | Callable[..., Any]
 Pictures = Tensor | np.ndarray
@@ -276,15 +273,18 @@ def null(
     return np.mean([as_numpy(engine, value) for value in values], axis=0)
 
 
-def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int = 0, **options: Any) -> Dictionary:
+def fit_dictionary(
+    method: Method, activations: Pictures, k: int | None = None, *, seed: int = 0, **options: Any
+) -> Dictionary:
     """Fit a dictionary of `k` atoms to activations.
 
     Parameters
     ----------
     method : str or callable
         A registered name, or a function that carries a card.
-    activations : (n, d) floats
-    k : number of atoms
+    activations : floats (n, d), (N, T, d) or (N, C, H, W)
+        Rows, tokens or feature maps.
+    k : number of atoms; None for a method whose size the layer decides (neurons)
     seed : int
     **options
         The method's own options.
@@ -296,20 +296,21 @@ def fit_dictionary(method: Method, activations: Pictures, k: int, *, seed: int =
     Raises
     ------
     LimenError
-        For an unknown name or option, or activations that are not finite floats (n, d).
+        For an unknown name or option, or activations or a `k` that the method cannot fit.
     """
     function, name = resolve(method, DICTIONARIES.load)
     where = f"dictionary '{name}'"
     data = activations if isinstance(activations, Tensor) else torch.from_numpy(np.asarray(activations))
-    if data.ndim != 2 or not data.is_floating_point() or not finite(data):
+    if data.ndim < 2 or not data.is_floating_point():
         raise LimenError(
-            f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are finite floats (n, d)."
+            f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are floats (n, d), (N, T, d) "
+            "or (N, C, H, W)."
         )
-    if k < 1:
-        raise LimenError(f"{where}: given k = {k}, allowed is 1 or more.")
-    injected = wanted(function, {"draws": Draws(seed, "dictionary", name)})
+    if k is None and inspect.signature(function).parameters["k"].default is inspect.Parameter.empty:
+        raise LimenError(f"{where}, 'k': nothing was given and it has no default.")
+    injected = wanted(function, {"draws": Draws.beside(data, seed, "dictionary", name)})
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
-    if not hasattr(fitted, "atoms"):
+    if not isinstance(fitted, Dictionary):
         raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")
     return fitted
 
@@ -351,7 +352,7 @@ def score_dictionaries(
     arguments = resolve_options(function, options, f"metric '{name}'")
 
     def run(subjects: Sequence[Dictionary]) -> Measurement:
-        injected = wanted(function, {"draws": Draws(seed, "metric", name)})
+        injected = wanted(function, {"draws": Draws.beside(data.train, seed, "metric", name)})
         return function(subjects, data, **arguments, **injected)
 
     measured = run(dictionaries)

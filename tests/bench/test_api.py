@@ -12,10 +12,21 @@ from scipy.stats import norm
 from torch import Tensor
 
 import bench
-from bench.api import Interval, ScoreResult, bootstrap, explain, null, score, summarise
+from bench.api import (
+    Interval,
+    ScoreResult,
+    bootstrap,
+    explain,
+    fit_dictionary,
+    null,
+    score,
+    score_dictionaries,
+    summarise,
+)
 from bench.engine import Engine
 from bench.records import Measurement, Score, columns
-from bench.registry import LimenError, UnknownName, attribution, metric
+from bench.registry import DICTIONARIES, LimenError, UnknownName, attribution, metric
+from bench.spaces import ConceptData, Dictionary
 
 
 @metric(version=1, citation="test", cost="none", of="maps", direction="down", bounds=(0, 1), null="own", ceiling="own")
@@ -219,3 +230,60 @@ def test_a_summary_fills_its_part_of_a_score_row(engine: Engine, images: Tensor)
     assert set(found) | caller | {"seconds", "forwards", "backwards"} == set(columns(Score))
     assert found["low"] <= found["value"] <= found["high"]
     assert found["gain"] == pytest.approx(found["null"] - found["value"])
+
+
+@metric(
+    version=1, citation="test", cost="none", of="dictionary", direction="up", bounds=(0, math.inf), null="random atoms"
+)
+def projected(dictionaries: list[Dictionary], data: ConceptData, *, power: int = 1) -> Measurement:
+    """Measure the variance of the test rows along each atom of each dictionary."""
+    values = torch.stack([(data.test @ one.atoms.T).var(dim=0) ** power for one in dictionaries]).mean(0)
+    return Measurement(values=values, samples=tuple(f"atom {index}" for index in range(len(values))), convention="c")
+
+
+@pytest.fixture
+def stretched() -> ConceptData:
+    """Rows whose variance lies along the first two of six axes."""
+    rows = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 4, 1, 1, 1, 1])
+    return ConceptData(train=rows[:100], test=rows[100:])
+
+
+def test_a_dictionary_is_fitted_by_name(stretched: ConceptData) -> None:
+    fitted = fit_dictionary("pca", stretched.train, 2, seed=1)
+    assert fitted.atoms.shape == (2, 6)
+    np.testing.assert_array_equal(fit_dictionary("pca", stretched.train.numpy(), 2, seed=1).atoms, fitted.atoms)
+
+
+@pytest.mark.parametrize("name", DICTIONARIES.names())
+def test_a_seed_gives_the_same_dictionary_again(name: str, stretched: ConceptData) -> None:
+    rows = stretched.train.abs()
+    first, second = (fit_dictionary(name, rows, 6, seed=2) for _ in range(2))
+    assert torch.equal(first.atoms, second.atoms)
+
+
+def test_dictionaries_are_scored_beside_random_ones(stretched: ConceptData) -> None:
+    fitted = [fit_dictionary("pca", stretched.train, 2, seed=seed) for seed in (0, 1)]
+    found = score_dictionaries(projected, fitted, stretched, seed=5)
+    assert found.samples == ("atom 0", "atom 1")
+    assert found.gain.low > 0
+    blind = [fit_dictionary("random", stretched.train, 2, seed=seed) for seed in (5, 6)]
+    np.testing.assert_allclose(found.null, projected(blind, stretched).values)
+
+
+DICTIONARY_ERRORS = [
+    (lambda d: fit_dictionary("pcaa", d.train, 2), r"dictionary: unknown name 'pcaa'; .*did you mean 'pca'\?"),
+    (lambda d: fit_dictionary("pca", d.train, 2, size=3), r"dictionary 'pca', option: unknown name 'size'"),
+    (lambda d: fit_dictionary("pca", d.train.int(), 2), r"dictionary 'pca': given activations .* of torch.int32"),
+    (lambda d: fit_dictionary("pca", d.train), r"dictionary 'pca', 'k': nothing was given and it has no default"),
+    (lambda d: fit_dictionary("pca", d.train, 0), r"dictionary 'pca': given k = 0"),
+    (lambda d: fit_dictionary(lambda rows, k: rows, d.train, 2), r"returned a Tensor, allowed is a Dictionary"),
+    (lambda d: score_dictionaries(projected, [], d), r"metric 'projected': given no dictionary"),
+    (lambda d: score_dictionaries("deletion", [], d), r"metric 'deletion': given dictionary, allowed is .*: maps"),
+]
+
+
+@pytest.mark.parametrize(("call", "sentence"), DICTIONARY_ERRORS, ids=[text[:40] for _, text in DICTIONARY_ERRORS])
+def test_a_fault_with_dictionaries_is_one_sentence(call: Any, sentence: str, stretched: ConceptData) -> None:
+    with pytest.raises(LimenError, match=sentence) as caught:
+        call(stretched)
+    assert "\n" not in str(caught.value)
