@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from werkzeug.serving import make_server
 
 from bench.images import encode_png
 from bench.records import columns
@@ -112,9 +114,10 @@ def build_tiny(root: Path, *, tests: int = 3, **changes: Any) -> FrozenStudy:
     return library.newest(facts["study"])
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> FrozenStudy:
-    return build_tiny(tmp_path / "store")
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> FrozenStudy:
+    """Return the tiny study, built once; nothing may write into its store."""
+    return build_tiny(tmp_path_factory.mktemp("tiny") / "store")
 
 
 @pytest.fixture
@@ -233,13 +236,12 @@ def start(study: FrozenStudy, folder: Path, **more: Any) -> Running:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def launch(tmp_path: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
     """Start applications; each is drained and closed at the end."""
     started: list[Running] = []
 
     def begin(study: FrozenStudy | None = None, **more: Any) -> Running:
-        study = study or (started[0].study if started else build_tiny(tmp_path / "store"))
-        started.append(start(study, tmp_path, **more))
+        started.append(start(study or tiny, tmp_path, **more))
         return started[-1]
 
     yield begin
@@ -250,3 +252,23 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture
 def running(launch: Callable[..., Running]) -> Running:
     return launch()
+
+
+@pytest.fixture
+def served(launch: Callable[..., Running]) -> Iterator[Callable[..., tuple[Running, str]]]:
+    """Serve applications over loopback HTTP from threads of this process."""
+    servers: list[Any] = []
+
+    def begin(study: FrozenStudy | None = None, **more: Any) -> tuple[Running, str]:
+        running = launch(study, **more)
+        server = make_server("127.0.0.1", 0, running.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return running, f"http://127.0.0.1:{server.server_port}"
+
+    yield begin
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -100,7 +100,8 @@ def test_pictures_are_immutable_and_answer_with_not_modified(running):
     with client.get(f"/stimuli/{name}.png") as answer:
         assert answer.data == path.read_bytes()
     assert "immutable" in answer.headers["Cache-Control"]
-    assert client.get(f"/stimuli/{name}.png", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    with client.get(f"/stimuli/{name}.png", headers={"If-None-Match": answer.headers["ETag"]}) as again:
+        assert again.status_code == 304
 
 
 @pytest.mark.parametrize(
