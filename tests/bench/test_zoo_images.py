@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from bench.zoo.image_sets import collages, scenes, scenes_biased
 from bench.zoo.pictures import IMAGES
 from bench.zoo.pool import Pool
 
+ROOT = Path(__file__).resolve().parents[2]
 OWN = [name for name in IMAGES.names() if name != "folder"]
 
 
@@ -235,6 +239,12 @@ def test_digits_splits_are_stratified_and_whole():
     assert np.bincount(test.labels).min() >= 43
 
 
+def test_loading_images_needs_no_torch():
+    code = "import sys; from bench.zoo import load_images; load_images('scenes', n=2); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_names_are_listed():
     assert set(image_set_names()) == {"digits", "scenes", "scenes_biased", "collages", "folder:PATH"}
 
@@ -271,6 +281,14 @@ def test_a_folder_of_class_folders_is_split_by_name_and_keeps_order(pets):
     for image_id, label, picture in zip(everything.ids, everything.labels, everything.pictures, strict=True):
         assert image_id.split("/")[0] == everything.classes[label]
         assert picture[0, 0, 1] == int(image_id.split("/")[1].removesuffix(".png"))
+
+
+def test_classes_of_a_folder_can_be_numbered_as_a_network_does(pets):
+    images = load_images(f"folder:{pets}", "all", size=16, classes=["dog", "eel", "cat"])
+    assert images.classes == ("dog", "eel", "cat")
+    assert [images.classes[label] for label in images.labels] == [name.split("/")[0] for name in images.ids]
+    with pytest.raises(LimenError, match="class: unknown name 'cat'.*did you mean 'cats'"):
+        load_images(f"folder:{pets}", "all", classes=["cats", "dog"])
 
 
 def test_adding_a_picture_to_a_folder_moves_few_others_between_splits(pets):

@@ -60,5 +60,5 @@ def paint(u: np.ndarray, v: np.ndarray, distance: np.ndarray, textures: np.ndarr
         pattern[members] = TEXTURES[str(name)](u[members], v[members])
     dark = np.clip(0.5 + 2.5 * pattern, 0, 1)
     rim = np.clip(1 + distance / 0.09, 0, 1)
-    tone = (1 - 0.62 * dark) * (1 - 0.45 * rim)
+    tone = (1 - 0.55 * dark) * (1 - 0.45 * rim)
     return tone[..., None] * colours[:, None, None, :]

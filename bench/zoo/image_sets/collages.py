@@ -12,7 +12,7 @@ from ..drawing.noise import draw_lattices
 from ..drawing.shapes import SHAPES
 from ..drawing.surfaces import COLOURS, TEXTURES
 from ..pool import Pool, check_size, check_split
-from .scenes import Scenes, daylight, render
+from .scenes import TILT, Scenes, daylight, render
 
 COUNTS = {"train": 2000, "test": 2000}
 LIMIT = len(SHAPES) * len(COLOURS) // 2
@@ -98,7 +98,7 @@ def sample(split: str, indices: np.ndarray, quarters: np.ndarray) -> Scenes:
         placement=Placement(
             centre=(2 * picks[:, 7:9] - 1) * (0.98 - radius)[:, None],
             radius=radius,
-            angle=2 * np.float32(np.pi) * picks[:, 9],
+            angle=TILT * (2 * picks[:, 9] - 1),
             mirror=np.ones(len(cells), dtype=np.float32),
         ),
         lattices=draw_lattices(streams),

@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from ...images import SUFFIXES, ImageSet, read_picture
-from ...registry import LimenError, registered
+from ...registry import LimenError, registered, unknown
 from ..pool import Pool, check_size, check_split
 
 SPLITS = ("train", "test", "all")
 
 
 @registered("images", version=1, citation="none")
-def folder(split: str, path: str, *, size: int = 224, test_share: float = 0.3) -> Pool:
+def folder(split: str, path: str, *, size: int = 224, test_share: float = 0.3, classes: tuple[str, ...] = ()) -> Pool:
     """Return the pictures of a folder, in classes named by its sub-folders or by its labels.csv.
 
     A folder with `train/` and `test/` inside is taken at its word. Any other is split by a hash of each picture's
     relative path, `test_share` of every class (at least one picture) going to `test`; `all` is everything.
+    Classes are numbered in alphabetical order, or as in `classes`, the order of the network that is to be explained.
     """
     check_split(f"folder:{path}", split, SPLITS)
     check_size(f"folder:{path}", size)
@@ -31,7 +32,10 @@ def folder(split: str, path: str, *, size: int = 224, test_share: float = 0.3) -
     if not root.is_dir():
         raise LimenError(f"image set 'folder:{path}': no such folder.")
     files, names = _listing(root)
-    classes = tuple(sorted(set(names)))
+    for name in sorted(set(names)):
+        if classes and name not in classes:
+            raise unknown(f"image set 'folder:{path}', class", name, classes)
+    classes = classes or tuple(sorted(set(names)))
     if split != "all":
         files, names = _keep(root, files, names, split, test_share)
     labels = np.asarray([classes.index(name) for name in names], dtype=np.int64)

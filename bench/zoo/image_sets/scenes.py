@@ -17,6 +17,8 @@ from ..pool import Pool, check_size, check_split
 
 COUNTS = {"train": 12000, "test": 2000}
 CONCEPTS = (*SHAPES, *COLOURS, *TEXTURES, *(f"on {name}" for name in BACKGROUNDS))
+TILT = np.float32(0.5)
+"""Objects stand upright, give or take so many radians."""
 _STREAM = 0x5CE0
 
 
@@ -75,12 +77,12 @@ def sample(split: str, indices: np.ndarray) -> Scenes:
     picks = np.stack([stream.random(12, dtype=np.float32) for stream in streams])
     shapes = np.asarray(list(SHAPES))[indices % len(SHAPES)]
     colours = _choose(COLOURS, picks[:, 0])
-    radius = 0.26 + 0.32 * picks[:, 3]
+    radius = 0.34 + 0.30 * picks[:, 3]
     reach = (0.98 - radius)[:, None]
     placement = Placement(
         centre=(2 * picks[:, 4:6] - 1) * reach,
         radius=radius,
-        angle=2 * np.float32(np.pi) * picks[:, 6],
+        angle=TILT * (2 * picks[:, 6] - 1),
         mirror=np.ones(len(indices), dtype=np.float32),
     )
     base = np.asarray([COLOURS[str(name)] for name in colours], dtype=np.float32)
