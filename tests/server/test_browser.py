@@ -175,6 +175,8 @@ class Visitor:
         return int(self.page.evaluate(QUEUED))
 
     def wait_until_sent(self) -> None:
+        """Wait for the next screen, before which the last answer was queued, and for an empty queue."""
+        assert self.screen
         self.page.wait_for_function(QUEUED.replace("resolve(count.result)", "resolve(count.result === 0)"))
 
     def code(self) -> str:
@@ -512,7 +514,9 @@ def test_when_the_end_does_not_come_there_is_another_code_and_a_copy(
 ) -> None:
     visitor = arrive().come().go_to("debrief")
     page = visitor.page
-    page.route("**/api/complete", lambda route: route.abort())
+    visitor.wait_until_sent()
+    for path in ("complete", "events"):
+        page.route(f"**/api/{path}", lambda route: route.abort())
     page.clock.install()
     page.locator(".actions .primary").click()
     page.wait_for_selector("[data-page=saving]")
@@ -522,13 +526,13 @@ def test_when_the_end_does_not_come_there_is_another_code_and_a_copy(
     with page.expect_download() as download:
         page.locator(".help a[download]").click()
     copy = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
-    page.unroute("**/api/complete")
-    page.clock.run_for(5000)
+    page.unroute_all()
+    page.evaluate("dispatchEvent(new Event('online'))")
     page.wait_for_selector("[data-page=code]")
     released = {row.kind: row.code for row in site.rows(codes)}
     assert set(released.values()) == {code, visitor.code()}
     assert code != visitor.code()
-    assert (copy["study"], copy["events"]) == ("small", [])
+    assert [(event["kind"], event["body"]) for event in copy["events"]] == [("debrief", "{}")]
 
 
 @pytest.mark.parametrize("mode", ["visual", "data-only"])

@@ -38,8 +38,8 @@ export class Api {
     this.token = token;
   }
 
-  open(study: string, client: string, parameters: Record<string, string>): Promise<Opened> {
-    return this.once("POST", "/api/sessions", { study, client_id: client, parameters, source: "live" }) as Promise<Opened>;
+  open(study: string, client: string, parameters: Record<string, string>, source: "live" | "bot"): Promise<Opened> {
+    return this.once("POST", "/api/sessions", { study, client_id: client, parameters, source }) as Promise<Opened>;
   }
 
   session(): Promise<SessionState> {

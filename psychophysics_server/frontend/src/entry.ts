@@ -20,17 +20,27 @@ function clientId(memory: Memory): string {
   return fresh;
 }
 
+/** How a simulated person goes through the trials (`?simulate=visual` or `data-only`); null for a person. */
+export type Simulation = "visual" | "data-only" | null;
+
+/** Take the wish for a simulation out of the parameters; such a session counts as a bot's. */
+export function takeSimulation(parameters: Record<string, string>): Simulation {
+  const { simulate } = parameters;
+  delete parameters.simulate;
+  return simulate === "visual" || simulate === "data-only" ? simulate : null;
+}
+
 /** Make the server's client for this study; it opens the session again whenever its token is not known. */
-export async function connect(study: string, memory: Memory, parameters: Record<string, string>): Promise<Api> {
+export async function connect(study: string, memory: Memory, parameters: Record<string, string>, simulation: Simulation): Promise<Api> {
   const client = clientId(memory);
   const open = async (): Promise<string> => {
-    const { token } = await api.open(study, client, parameters);
+    const { token } = await api.open(study, client, parameters, simulation ? "bot" : "live");
     memory.set("token", token);
     return token;
   };
   const api: Api = new Api(open);
   // Parameters name a person, who may be another one than the last; without them the token says who it is.
-  const token = Object.keys(parameters).length === 0 ? memory.get("token") : null;
+  const token = Object.keys(parameters).length === 0 && !simulation ? memory.get("token") : null;
   api.use(token ?? (await open()));
   return api;
 }

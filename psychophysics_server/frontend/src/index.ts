@@ -5,7 +5,7 @@ import "./style.css";
 import { type Api, ApiError } from "./api";
 import { Completion, TrialsMissing } from "./completion";
 import { watchConduct } from "./conduct";
-import { connect, enter, takeParameters } from "./entry";
+import { connect, enter, type Simulation, takeParameters, takeSimulation } from "./entry";
 import { ConflictError, Outbox } from "./outbox";
 import { loadImage, pause, Pictures } from "./pictures";
 import { Shell } from "./shell";
@@ -24,6 +24,7 @@ class Visit {
     private readonly shell: Shell,
     private readonly api: Api,
     private readonly memory: Memory,
+    private readonly simulation: Simulation,
   ) {}
 
   async run(): Promise<void> {
@@ -38,6 +39,7 @@ class Visit {
       outbox,
       pictures: new Pictures(loadImage),
       told,
+      simulation: this.simulation,
       decline: () => this.withdraw("no consent", words.declined),
       complete: () => this.complete(state),
       onTrial: (trialId) => (onScreen = trialId),
@@ -120,9 +122,11 @@ async function main(): Promise<void> {
   const shell = new Shell(root, root.dataset.title ?? document.title);
   shell.end("loading", { title: words.loading, body: "" });
   const parameters = takeParameters();
+  const simulation = takeSimulation(parameters);
+  shell.simulated = simulation !== null;
   for (;;) {
     try {
-      const visit = new Visit(shell, await connect(name, memory, parameters), memory);
+      const visit = new Visit(shell, await connect(name, memory, parameters, simulation), memory, simulation);
       return await visit.run().catch((error: unknown) => visit.trouble(error));
     } catch (error) {
       // The recruiter's parameters live in this page only, so the first request is tried again without a reload.

@@ -147,7 +147,7 @@ class Screen {
     });
     this.onset = await painted(browserClock);
     this.frames.start();
-    this.reservoir.start();
+    this.reservoir.start(this.onset);
     document.addEventListener("keydown", this.onKey);
     window.setTimeout(() => this.unlock(), this.trial.lockout_ms as number);
   }
@@ -220,7 +220,7 @@ class Screen {
     this.open = false;
     document.removeEventListener("keydown", this.onKey);
     this.stopConduct();
-    const data = { ...this.record(event, side), ...this.frames.stop(), ...this.reservoir.stop() };
+    const data = { ...this.record(event, side), ...this.frames.stop(), ...this.reservoir.stop(event.timeStamp) };
     for (const node of this.choices) node.disabled = true;
     this.choices[side]!.classList.add("chosen");
     const judge = this.trial.judge as Judge | null;

@@ -55,14 +55,14 @@ export class Reservoir {
   }
 
   /** Call at onset: a panel is in sight from then on. */
-  start(): void {
-    if (this.wide.matches && this.examples.length > 0) this.shownSince ??= this.now();
+  start(at = this.now()): void {
+    if (this.wide.matches && this.examples.length > 0) this.shownSince ??= at;
   }
 
-  /** Close everything and return what was looked at. */
-  stop(): Looks {
+  /** Close everything and return what was looked at until `at`, the time of the response. */
+  stop(at: number): Looks {
     this.wide.removeEventListener("change", this.onLayout);
-    this.pauseWatch();
+    this.pauseWatch(at);
     for (const dialog of document.querySelectorAll<HTMLDialogElement>("dialog.drawer, dialog.closer")) dialog.close();
     const layout = this.examples.length === 0 ? "none" : this.wide.matches ? "panel" : "drawer";
     return { reservoir_ms: this.shownFor, reservoir_openings: this.openings, reservoir_layout: layout, reservoir_items: this.items };
@@ -75,8 +75,8 @@ export class Reservoir {
     } else this.pauseWatch();
   };
 
-  private pauseWatch(): void {
-    if (this.shownSince !== null) this.shownFor += this.now() - this.shownSince;
+  private pauseWatch(at = this.now()): void {
+    if (this.shownSince !== null) this.shownFor += Math.max(0, at - this.shownSince);
     this.shownSince = null;
   }
 

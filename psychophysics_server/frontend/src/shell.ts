@@ -12,6 +12,8 @@ export class Shell {
   private readonly meter: HTMLElement;
   private readonly leave: HTMLButtonElement;
   private readonly notice: HTMLElement;
+  /** Simulated people press the first button of every page. */
+  simulated = false;
   private withdraw: ((reason: string) => Promise<void>) | null = null;
 
   constructor(main: HTMLElement, title: string) {
@@ -57,6 +59,7 @@ export class Shell {
     const heading = page.querySelector("h1");
     heading?.setAttribute("tabindex", "-1");
     heading?.focus({ preventScroll: true });
+    if (this.simulated) window.setTimeout(() => page.querySelector<HTMLButtonElement>(".actions .primary:enabled")?.click());
   }
 
   /** Show a text with one button and resolve when it is pressed. */

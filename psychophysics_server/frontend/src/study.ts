@@ -3,6 +3,7 @@
 import { initJsPsych } from "jspsych";
 
 import { button, element, prose } from "./dom";
+import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
 import type { Pictures } from "./pictures";
 import { PredictPlugin } from "./plugin-predict";
@@ -20,6 +21,7 @@ export interface Surroundings {
   pictures: Pictures;
   /** What the server has said of practice and of answers so far. */
   told: { practice: PracticeState | null; verdicts: Map<number, Verdict> };
+  simulation: Simulation;
   decline: () => Promise<void>;
   complete: () => Promise<void>;
   /** The trial on the screen, for the record of lost focus. */
@@ -169,7 +171,8 @@ export class Study {
     this.around.shell.stage.replaceChildren(host);
     const jsPsych = initJsPsych({ display_element: host });
     this.around.pictures.window(trials.slice(0, AHEAD).flatMap(addresses));
-    await jsPsych.run(trials.map((trial, i) => this.description(trials, i, trial, attempt)));
+    const timeline = trials.map((trial, i) => this.description(trials, i, trial, attempt));
+    await (this.around.simulation ? jsPsych.simulate(timeline, this.around.simulation) : jsPsych.run(timeline));
     this.around.onTrial(null);
   }
 
