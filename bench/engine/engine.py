@@ -178,7 +178,7 @@ class Engine:
         if missing:
             index = list(missing.values())
             fresh = self._sweep(self._plain(), images if len(index) == len(images) else images[index], names=index)
-            rows.update(zip(missing, fresh.clone(), strict=True))
+            rows.update(zip(missing, fresh, strict=True))
             self._remember({key: rows[key] for key in missing})
         return _as_score(torch.stack([rows[key] for key in keys]), score)
 
@@ -435,7 +435,7 @@ class Engine:
 
     def _gradient(self, points: Tensor, targets: Tensor, space: Coordinates) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            leaves = points.detach().clone().requires_grad_()
+            leaves = points.detach().requires_grad_()
             logits = self._forward(self._runner(space.layer), space.inputs(leaves))
             return self._derive(logits, targets, leaves)
 

@@ -153,6 +153,12 @@ def test_a_network_that_gives_nan_is_named_with_its_images() -> None:
         engine.perturbed_scores(images, masks, None, space=Pixels())
 
 
+def test_an_image_is_named_by_its_place_though_others_are_remembered(engine: Engine, images: Tensor) -> None:
+    engine.scores(images[:2])
+    with pytest.raises(LimenError, match=r"\(index 3\)"):
+        engine.scores(torch.cat([images[:3], images[3:] * torch.nan]))
+
+
 def test_a_gradient_that_is_not_finite_is_named() -> None:
     class Root(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

@@ -172,6 +172,15 @@ def test_the_gradient_of_a_linear_network_is_its_weights(linear_engine: Engine, 
     torch.testing.assert_close(path, weights)
 
 
+def test_a_long_path_loses_nothing_to_rounding(linear_engine: Engine, small_images: Tensor) -> None:
+    targets = torch.tensor([3, 0, 1, 2])
+    weights = linear_engine.network.module.fc.weight[targets].reshape(4, 3, 8, 8)
+    path = linear_engine.path_gradients(
+        small_images, torch.linspace(0, 1, 997), [1 / 997] * 997, targets, space=Pixels()
+    )
+    torch.testing.assert_close(path, weights, rtol=1e-7, atol=0)
+
+
 def test_the_engine_counts_images(engine: Engine, images: Tensor) -> None:
     targets = torch.tensor([0, 1, 2, 3])
     with engine.meter() as outer:
