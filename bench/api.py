@@ -306,7 +306,7 @@ def fit_dictionary(
             f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are floats (n, d), (N, T, d) "
             "or (N, C, H, W)."
         )
-    if k is None and inspect.signature(function).parameters["k"].default is inspect.Parameter.empty:
+    if k is None and [*inspect.signature(function).parameters.values()][1].default is inspect.Parameter.empty:
         raise LimenError(f"{where}, 'k': nothing was given and it has no default.")
     injected = wanted(function, {"draws": Draws.beside(data, seed, "dictionary", name)})
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
