@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.registry import LimenError
@@ -33,7 +34,7 @@ def contact_sheet(
 ) -> bytes:
     """Draw images of the study, one a row, with the explanation of each condition beside it; return a PNG.
 
-    Model-wrong and model-right images take turns, so that the sheet shows both.
+    The model's answers, wrong and right, take turns, so that the sheet shows each kind.
 
     Parameters
     ----------
@@ -63,8 +64,10 @@ def _explanations(drawn: Drawn) -> dict[str, dict[str, str | None]]:
 
 
 def _taking_turns(items: list[ItemRow]) -> list[ItemRow]:
-    groups = [[item for item in items if item.model_correct == correct] for correct in (False, True)]
-    ranked = [(place, number, item) for number, group in enumerate(groups) for place, item in enumerate(group)]
+    groups: dict[tuple[str, bool], list[ItemRow]] = {}
+    for item in items:
+        groups.setdefault((item.predicted, item.model_correct), []).append(item)
+    ranked = [(place, kind, item) for kind, group in groups.items() for place, item in enumerate(group)]
     return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
 
 
@@ -146,6 +149,10 @@ def write_preview(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, fo
     return page
 
 
+def _bold(text: str) -> Markup:
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
+
+
 def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Mapping[str, str]) -> str:
     environment = Environment(
         loader=PackageLoader("stimuli"),
@@ -154,6 +161,7 @@ def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Ma
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["bold"] = _bold
     trials: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in drawn.trials:
         trial = {"row": row, "payload": json.loads(row.payload), "answer": json.loads(row.answer)}

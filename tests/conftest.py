@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from bench.store import Artifact, Store
+from stimuli.build import build
 from stimuli.records import Bots, Checks, StudyFile
 
 
@@ -25,7 +26,7 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def fake_run() -> Callable[..., Artifact]:
-    """Return `make_fake_run(store_path, *, name="demo", n=96, labels=..., seed=0) -> Artifact` of kind `runs`."""
+    """Return `make_fake_run(store_path, *, name, n, labels, conflicts, seed) -> Artifact` of kind `runs`."""
     return _load("fake_run").make_fake_run  # type: ignore[no-any-return]
 
 
@@ -59,6 +60,4 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, fake_run: Callable[...
 @pytest.fixture(scope="session")
 def small_study(small_store: Store, small_study_file: StudyFile) -> Artifact:
     """Return a built stimulus set (kind `stimuli`) of `small_study_file`, in `small_store`."""
-    from stimuli.build import build
-
     return build(small_study_file, small_store)

@@ -27,7 +27,7 @@ that you have read this page, and that you agree to take part."""
 TASK = """\
 A machine sorts pictures into two classes: **{first}** and **{second}**.
 
-The machine has learned this by itself, from examples. Nobody told it what to look at, and **it makes mistakes**.
+The machine has learnt this by itself, from examples. Nobody told it what to look at, and **it makes mistakes**.
 
 Your task is to find out how the machine decides, and to **predict the machine's answer**. The right answer is what the machine says, \
 even when you can see that the machine is mistaken."""
@@ -45,12 +45,12 @@ PREDICT = """\
 **Part 2: predict.** You see {asked} without the machine's answer. Choose the class that you think **the machine** gives. \
 You can click, or use the left and right arrow keys.
 
-The pictures you have learned from stay on the screen, with the machine's answers, so there is nothing to memorise. \
+The pictures you have learnt from stay within reach, with the machine's answers, so there is nothing to memorise. \
 You are not told whether you were right, but you see more examples in each round."""
 
 PRACTICE = """\
 First, a short practice with **another machine**. It was meant to tell drawings of **circles** from drawings of **squares**, but it has \
-learned something else.
+learnt something else.
 
 Its answers to four drawings stay on the screen. Work out what it goes by, and predict its answer to each new drawing. Here you are told \
 the machine's answer after each one, and practice starts again if a prediction was wrong.
