@@ -283,6 +283,7 @@ def draw_explanations(
     from . import api, zoo
     from .engine import Engine
     from .registry import ATTRIBUTIONS
+    from .runner import answers
 
     if output.exists():
         raise LimenError(f"{output}: exists already; nothing is overwritten.")
@@ -292,6 +293,7 @@ def draw_explanations(
     inputs = engine.inputs(chosen.pictures)
     scores = engine.scores(inputs, score="probability")
     maps = engine.numpy(api.explain(method, engine, inputs, scores.argmax(1), seed=seed))[:, 0]
-    answered = [engine.network.classes[int(index)] for index in engine.numpy(scores.argmax(1))]
+    name = answers(engine.network, chosen)
+    answered = [name(int(index)) for index in engine.numpy(scores.argmax(1))]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(_png(figures.side_by_side(chosen.pictures, answered, {method: maps})))

@@ -91,7 +91,7 @@ class Runner:
 
         def predict(draft: Any) -> None:
             logits = engine.numpy(engine.scores(inputs))
-            draft.write_rows(frame(PredictionRow, _predictions(images, logits, network.classes)))
+            draft.write_rows(frame(PredictionRow, _predictions(images, logits, answers(network, images))))
             draft.write_tensors({"logits": logits}, "logits.safetensors")
             draft.facts["audit"] = dict(engine.audit)
 
@@ -335,7 +335,17 @@ def _labelled(artifact: Artifact, method: Method, metric: Method) -> Score:
     return Score(**{**artifact.summary, "method": method.label, "metric": metric.label})
 
 
-def _predictions(images: ImageSet, logits: np.ndarray, classes: Sequence[str]) -> list[PredictionRow]:
+def answers(network: Network, images: ImageSet) -> Callable[[int], str]:
+    """Return what to call the network's answers: its own class names, else the image set's, else the index."""
+    names = network.classes or images.classes
+
+    def name(index: int) -> str:
+        return str(names[index]) if index < len(names) else str(index)
+
+    return name
+
+
+def _predictions(images: ImageSet, logits: np.ndarray, name: Callable[[int], str]) -> list[PredictionRow]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     probabilities = shifted / shifted.sum(1, keepdims=True)
     predicted = logits.argmax(1)
@@ -344,7 +354,7 @@ def _predictions(images: ImageSet, logits: np.ndarray, classes: Sequence[str]) -
             image_id=image_id,
             index=index,
             predicted=int(predicted[index]),
-            predicted_class=str(classes[int(predicted[index])]),
+            predicted_class=name(int(predicted[index])),
             probability=float(probabilities[index, predicted[index]]),
             correct=bool(predicted[index] == images.labels[index]),
         )
