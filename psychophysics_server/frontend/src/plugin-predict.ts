@@ -31,6 +31,8 @@ const info = {
     position: { type: ParameterType.STRING, default: "" },
     /** Resolves with a decoded `<img>` for an address. */
     load: { type: ParameterType.FUNCTION, default: undefined },
+    /** If given: is told how often a picture has failed to load, before the person is asked to try again. */
+    failed: { type: ParameterType.FUNCTION, default: null },
     /** If given: is told the answer, resolves with `{correct, expected}`, which is then shown. */
     judge: { type: ParameterType.FUNCTION, default: null },
   },
@@ -95,6 +97,7 @@ async function loaded(display: HTMLElement, trial: Parameters): Promise<{ images
       const images = (await Promise.all(addresses.map((url) => trial.load(url)))) as HTMLImageElement[];
       return { images, failures };
     } catch {
+      (trial.failed as ((failures: number) => void) | null)?.(failures + 1);
       await new Promise<void>((resolve) => {
         const text = words.pictureFailed;
         const retry = button(text.retry, "primary", () => resolve());

@@ -177,7 +177,7 @@ export class Study {
   }
 
   private description(trials: Trial[], i: number, trial: Trial, attempt: number) {
-    const { pictures, onTrial } = this.around;
+    const { pictures, outbox, onTrial } = this.around;
     const { payload } = trial;
     const save = (data: Saved): Promise<number> => this.save(trial, attempt, data);
     return {
@@ -196,6 +196,7 @@ export class Study {
       lockout_ms: payload.lockout_ms,
       position: payload.count ? words.position(payload.session, payload.session_count, payload.index, payload.count, payload.phase === "practice") : "",
       load: (url: string) => pictures.get(url),
+      failed: (failures: number) => void outbox.add("load", { trial_id: trial.trial_id, failures }).catch(() => undefined),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
       on_start: () => {
         onTrial(trial.trial_id);

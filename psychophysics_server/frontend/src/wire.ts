@@ -1,6 +1,6 @@
 /** The shapes of docs/wire.md. */
 
-export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume";
+export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load";
 
 /** One event as it is stored and sent; `body` is JSON text, built once and never again. */
 export interface SentEvent {
