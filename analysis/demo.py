@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import resource
 import shlex
 import socket
@@ -45,8 +44,8 @@ def demo(output: Path, participants: int, configs: Path | None) -> None:
     _run("bench", "table", plan, "--store", store, "--format", "csv", "-o", scores)
     _run("bench", "report", plan, "--store", store, "-o", str(output / "bench-report"))
     _run("stimuli", "build", study, "--store", store)
-    port = _free_port()
-    with _server(["study", "serve", study, "--store", store, "--db", database, "--port", str(port)], port, output):
+    port = free_port()
+    with serving(["study", "serve", study, "--store", store, "--db", database, "--port", str(port)], port, output):
         url = f"http://127.0.0.1:{port}"
         _run("study", "bots", study, "--store", store, "--n", str(participants), "--url", url)
     _run("study", "verify", study, "--store", store, "--db", database)
@@ -90,14 +89,22 @@ def _run(*arguments: str) -> None:
         raise LimenError(f"limen demo: `limen {shlex.join(arguments)}` ended with exit status {status}; see above.")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _server(arguments: Sequence[str], port: int, output: Path) -> Iterator[None]:
+def serving(arguments: Sequence[str], port: int, output: Path) -> Iterator[None]:
+    """Run a `limen` command that serves on `port` until the context ends; its log goes to `output`.
+
+    Raises
+    ------
+    LimenError
+        If it does not answer; with the last lines of its log.
+    """
     _announce([*arguments, "&"])
     log = output / "server.log"
     with log.open("wb") as stream:
@@ -135,20 +142,17 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit: float =
 
 
 def _summary(output: Path, seconds: float) -> None:
-    results = json.loads((output / "study-report" / "results.json").read_text(encoding="utf-8"))
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
-    click.secho(
-        f"\nDone in {seconds / 60:.1f} minutes; largest process {peak:.0f} MiB; process {os.getpid()}.", bold=True
-    )
-    _utility_table(results)
-    click.echo(f"\nbench report  {output / 'bench-report' / 'report.html'}")
-    click.echo(f"study report  {output / 'study-report' / 'report.html'}")
-    click.echo("The people in this study are simulated from the accuracies stated in the study file.")
-
-
-def _utility_table(results: dict[str, object]) -> None:
-    """Print utility per condition; filled in from the report's own results."""
+    """Print where the reports lie, what the study found, and what it cost."""
     from .report import utility_lines
 
+    results = json.loads((output / "study-report" / "results.json").read_text(encoding="utf-8"))
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    click.echo()
     for line in utility_lines(results):
         click.echo(line)
+    click.echo("\nThe people of this study are simulated, from the accuracies stated in the study file.")
+    click.echo(f"bench report  {output / 'bench-report' / 'report.html'}")
+    click.echo(f"study report  {output / 'study-report' / 'report.html'}")
+    click.secho(
+        f"done in {seconds / 60:.1f} minutes; the largest process took {peak / 1024:.1f} GiB of memory", bold=True
+    )
