@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from .opening import STORE
-
+STORE = ".limen/store"
 Command = Callable[..., Any]
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from .frozen import FrozenStudy, Library, load_study
 
-STORE = ".limen/store"
-
 
 @dataclass(frozen=True)
 class Opening:

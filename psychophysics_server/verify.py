@@ -70,8 +70,8 @@ def _session(connection: Connection, library: Library, row: Row[Any], result: Ve
         except LimenError as error:
             faults.append(f"its stimulus set cannot be read: {error}")
         else:
-            faults += _schedule_faults(connection, study, row)
-            faults += _end_faults(connection, study, row, rows)
+            schedule = _schedule_faults(connection, study, row)
+            faults += schedule or _end_faults(connection, study, row, rows)
     result.complete += row.state == "COMPLETE"
     result.faults += [f"session {row.session}: {fault}" for fault in faults]
 

@@ -1,0 +1,188 @@
+"""The writer: an answer leaves after the commit, a bad job fails alone, a full queue says so."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+from sqlalchemy import func, select, update
+
+from bench.registry import LimenError
+from psychophysics_server.db import Busy, Database, WriteFailed, database_url, existing_database, insert_row
+from psychophysics_server.tables import SCHEMA, meta
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = Database(tmp_path / "held.sqlite", capacity=8)
+    yield opened
+    opened.close()
+
+
+def put(name):
+    return lambda connection: insert_row(connection, meta, {"name": name, "value": "1"})
+
+
+def names(database):
+    with database.read() as connection:
+        return set(connection.execute(select(meta.c.name)).scalars()) - {"schema"}
+
+
+class Gate:
+    """A job that holds the writer until it is let go."""
+
+    def __init__(self):
+        self.entered, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, connection):
+        self.entered.set()
+        assert self.open.wait(30)
+
+
+def test_a_result_comes_after_the_commit(database):
+    for number in range(20):
+        database.write(put(f"row {number}"))
+        with sqlite3.connect(database.url.database) as other:
+            assert other.execute("select count(*) from meta where name = ?", (f"row {number}",)).fetchone() == (1,)
+        other.close()
+
+
+def test_jobs_that_wait_share_one_commit(database):
+    gate = Gate()
+    begun = database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    seen = []
+
+    def job(connection):
+        seen.append(connection.execute(select(func.count()).select_from(meta)).scalar_one())
+        insert_row(connection, meta, {"name": f"n{len(seen)}", "value": ""})
+        with database.read() as reader:
+            return reader.execute(select(func.count()).select_from(meta)).scalar_one()
+
+    waiting = [database.writer.submit(job) for _ in range(5)]
+    gate.open.set()
+    begun.result(30)
+    assert [future.result(30) for future in waiting] == [1] * 5
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_a_bad_job_fails_alone(database):
+    gate = Gate()
+    database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    good = [database.writer.submit(put(f"good {number}")) for number in range(3)]
+    twice = database.writer.submit(put("good 0"))
+    broken = database.writer.submit(lambda connection: 1 / 0)
+    last = database.writer.submit(put("last"))
+    gate.open.set()
+    for future in (*good, last):
+        assert future.result(30) is None
+    with pytest.raises(WriteFailed):
+        twice.result(30)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(30)
+    assert names(database) == {"good 0", "good 1", "good 2", "last"}
+
+
+def test_a_full_queue_refuses_at_once_and_loses_nothing(database):
+    gate = Gate()
+    database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    held = [database.writer.submit(put(f"row {number}")) for number in range(8)]
+    with pytest.raises(Busy):
+        database.writer.submit(put("too many"))
+    gate.open.set()
+    for future in held:
+        future.result(30)
+    assert names(database) == {f"row {number}" for number in range(8)}
+
+
+def test_closing_commits_all_that_waits_and_refuses_the_rest(database):
+    gate = Gate()
+    database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    held = [database.writer.submit(put(f"row {number}")) for number in range(6)]
+    closing = threading.Thread(target=database.writer.close)
+    closing.start()
+    gate.open.set()
+    closing.join(30)
+    assert all(future.done() for future in held)
+    assert names(database) == {f"row {number}" for number in range(6)}
+    with pytest.raises(Busy):
+        database.write(put("late"))
+
+
+def test_many_threads_lose_no_update(tmp_path):
+    database = Database(tmp_path / "counter.sqlite")
+    database.write(lambda connection: insert_row(connection, meta, {"name": "n", "value": "0"}))
+
+    def add(connection):
+        value = int(connection.execute(select(meta.c.value).where(meta.c.name == "n")).scalar_one())
+        connection.execute(update(meta).where(meta.c.name == "n").values(value=str(value + 1)))
+
+    threads = [threading.Thread(target=lambda: [database.write(add) for _ in range(25)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as connection:
+        assert connection.execute(select(meta.c.value).where(meta.c.name == "n")).scalar_one() == "200"
+    database.close()
+
+
+def test_every_commit_is_synced_in_full(database):
+    def pragmas(connection):
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
+
+    assert database.write(pragmas) == ["wal", 2, 1]
+
+
+def test_a_full_disk_is_a_failed_write_and_nothing_is_half_stored(database):
+    def limit(connection):
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
+
+    database.write(limit)
+    with pytest.raises(WriteFailed):
+        for number in range(200):
+            database.write(lambda c, n=number: insert_row(c, meta, {"name": f"big {n}", "value": "x" * 5000}))
+    held = names(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+        assert all(
+            len(value) == 5000
+            for value in connection.execute(select(meta.c.value).where(meta.c.name != "schema")).scalars()
+        )
+    assert held == {f"big {number}" for number in range(len(held))}
+
+
+def test_a_data_base_of_another_schema_is_refused(tmp_path):
+    first = Database(tmp_path / "old.sqlite")
+    first.write(lambda connection: connection.execute(update(meta).values(value="0")).rowcount)
+    first.close()
+    with pytest.raises(LimenError, match=f"has schema 0, this version of limen reads {SCHEMA}"):
+        Database(tmp_path / "old.sqlite")
+
+
+def test_a_file_that_is_no_data_base_is_one_sentence(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a data base, but long enough to look at " * 40)
+    with pytest.raises(LimenError, match="cannot be opened"):
+        Database(path)
+
+
+def test_reading_commands_make_no_data_base(tmp_path):
+    with pytest.raises(LimenError, match="no such file"):
+        existing_database(tmp_path / "nothing.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["mysql://somewhere/x", "sqlite://", "://", "postgresql"])
+def test_a_data_base_of_no_known_kind_is_refused_or_is_a_path(target):
+    if "://" not in target:
+        assert database_url(target).get_backend_name() == "sqlite"
+        return
+    with pytest.raises(LimenError):
+        database_url(target)
