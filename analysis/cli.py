@@ -88,7 +88,8 @@ def _print_utilities(study: Study, result: Result, items: list[Estimate], formul
     from rich.table import Table
 
     observers = "simulated observers" if study.simulated else "participants"
-    table = Table(title=f"Utility ({formula}) against '{study.baseline}', {observers}", title_justify="left")
+    click.echo(f"Utility ({formula}) against '{study.baseline}', {observers}")
+    table = Table()
     table.add_column("condition")
     for name in ("n", "utility", "log-delta 95 %", "bootstrap 95 %"):
         table.add_column(name, justify="right")
@@ -115,7 +116,8 @@ def link(scores: Path, utilities: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result.facts['methods']} methods: coefficient [95 % over methods]", title_justify="left")
+    click.echo(f"{result.facts['methods']} methods; 95 % intervals over methods; p from permutations")
+    table = Table()
     for name in ("metric", "coefficient"):
         table.add_column(name)
     for name in ("n", "value", "interval", "p", "smallest p"):

@@ -27,12 +27,14 @@ def flow(study: Study) -> pd.DataFrame:
     people = study.sessions[study.sessions["source"] == study.source]
     consented = people[people["consented"]]
     finished = consented[consented["finished"]]
+    withdrew = ~consented["finished"] & (consented["state"] == "WITHDRAWN")
     answered = finished[finished["participant_id"].isin(study.answers(exclusions=False)["participant_id"])]
     steps: list[tuple[str, str, pd.DataFrame]] = [
         ("entered", "kept", people),
         ("no consent", "left", people[~people["consented"]]),
         ("consented", "kept", consented),
-        ("did not finish", "left", consented[~consented["finished"]]),
+        ("withdrew", "left", consented[withdrew]),
+        ("did not finish", "left", consented[~consented["finished"] & ~withdrew]),
         ("finished", "kept", finished),
     ]
     if len(answered) < len(finished):

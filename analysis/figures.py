@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ BASE = "#7b8490"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7f3c8d")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 WIDTH = 7.0
-RC = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -112,7 +113,7 @@ def raincloud(
     assert result.points is not None
     styles, points = palette(order, baseline), result.points
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(WIDTH, 0.85 * len(order) + 0.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.72 * len(order) + 0.85), layout="constrained")
         axes = figure.subplots()
         low = min(points["accuracy"].min(), chance if chance is not None else 1.0)
         left = max(0.0, np.floor((low - 0.04) * 10) / 10)
@@ -338,6 +339,7 @@ def _link_panel(
     rows = result.points[result.points["metric"] == metric]
     down = rows["direction"].iloc[0] == "down"
     axes.axhline(1.0, color=MUTED, lw=0.8, ls=(0, (5, 3)))
+    row: Any
     for row in rows.itertuples():
         colour, marker = styles[str(row.condition)]
         item = intervals.get(str(row.condition))
@@ -366,6 +368,7 @@ def _point_labels(axes: Axes, rows: pd.DataFrame) -> None:
         for x, y in axes.transData.transform(rows[["value", "utility"]].to_numpy())
     ]
     inside = axes.get_window_extent()
+    row: Any
     for row in rows.itertuples():
         best = None
         for dx, dy in ((7, 0), (-7, 0), (7, 9), (-7, 9), (7, -9), (-7, -9), (7, 18), (-7, -18)):

@@ -71,7 +71,7 @@ class Study:
     trials : DataFrame
         Every row of the table with the columns of `KEYS` and `DEFAULTS`; also rows of excluded people.
     sessions : DataFrame
-        One row a participant: `participant_id, condition, source, consented, finished, excluded, exclusion_reason`.
+        One row a participant: `participant_id, condition, source, state, consented, finished, excluded, exclusion_reason`.
     source : str
         The kind of observer that is analysed; kinds are never pooled.
     chance : float or None
@@ -165,7 +165,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     for given in table["direction"].unique():
         if given not in known:
             raise unknown(f"{path.name}, column 'direction'", given, known)
-    table["label"] = [f"{m} ({o})" if o else m for m, o in zip(table["method"], table["options"], strict=True)]
+    table["label"] = table["method"].astype(str)
     return table
 
 
@@ -191,6 +191,7 @@ def _load_export(folder: Path) -> Study:
     files.append(InputFile(name=f"data/{sessions_file.name}", sha256=sha256_file(sessions_file), rows=len(sessions)))
     provenance = _provenance(folder / "provenance.json", files)
     study = _validated(trials, sessions, main[0].name, provenance, tuple(files))
+    study = replace(study, warnings=(*study.warnings, *_changed(provenance, files)))
     return _order(study, tuple(str(name) for name in provenance.get("conditions", ())), folder.name)
 
 
@@ -391,11 +392,12 @@ def _one_condition_each(trials: pd.DataFrame, sessions: pd.DataFrame | None, whe
         )
     if sessions is not None:
         told = sessions.set_index("participant_id")["condition"]
-        for person, names in met.items():
-            if told[person] != names[0]:
-                raise LimenError(
-                    f"{where}: participant '{person}' answered in '{names[0]}' but the table of sessions says '{told[person]}'."
-                )
+        other = told.reindex(met.index)[lambda said: said != met.map(lambda names: names[0])]
+        if len(other):
+            person, said = other.index[0], other.iloc[0]
+            raise LimenError(
+                f"{where}: participant '{person}' answered in '{met[person][0]}' but the table of sessions says '{said}'."
+            )
 
 
 def _one_version(trials: pd.DataFrame, where: str) -> None:
@@ -409,7 +411,7 @@ def _one_version(trials: pd.DataFrame, where: str) -> None:
 
 
 def _sessions(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    needed = ["participant_id", "condition", "source", "consented", "finished", "excluded", "exclusion_reason"]
+    needed = ["participant_id", "condition", "source", "state", "consented", "finished", "excluded", "exclusion_reason"]
     _require(table, needed, where)
     if table.empty:
         raise LimenError(f"{where}: the table of sessions has no row.")
@@ -440,7 +442,7 @@ def _people(trials: pd.DataFrame) -> pd.DataFrame:
         excluded=("excluded", "any"),
         exclusion_reason=("exclusion_reason", "first"),
     )
-    return people.reset_index().assign(consented=True, finished=True)
+    return people.reset_index().assign(consented=True, finished=True, state="COMPLETE")
 
 
 def _one_source(people: pd.DataFrame) -> tuple[str, list[str]]:
@@ -488,6 +490,19 @@ def _chance(trials: pd.DataFrame) -> float | None:
     asked = trials.loc[(trials["phase"] == "test") & (trials["expected"] != ""), "expected"]
     options = asked.nunique()
     return 1 / options if 2 <= options <= 10 else None
+
+
+def _changed(provenance: Mapping[str, Any], files: Sequence[InputFile]) -> list[str]:
+    """Compare the files with the hashes that the export noted when it wrote them."""
+    noted = provenance.get("files")
+    if not isinstance(noted, dict):
+        return []
+    told = {name: fact.get("sha256") for name, fact in noted.items() if isinstance(fact, dict)}
+    return [
+        f"{file.name} is not the file that was exported: its SHA-256 differs from the one in provenance.json."
+        for file in files
+        if told.get(file.name, file.sha256) != file.sha256
+    ]
 
 
 def _provenance(file: Path, files: list[InputFile]) -> Mapping[str, Any]:

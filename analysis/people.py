@@ -39,8 +39,8 @@ def session_ends(trials: pd.DataFrame) -> dict[float, float]:
     """Map each session to the number of training examples seen by its end (`k_seen`); to itself where that is unknown."""
     ends = trials.groupby("session", sort=True)["k_seen"].max()
     if ends.isna().any() or not ends.is_monotonic_increasing or ends.duplicated().any():
-        return {float(session): float(session) for session in ends.index}
-    return {float(session): float(seen) for session, seen in ends.items()}
+        return {float(session): float(session) for session in sorted(trials["session"].unique())}
+    return dict(zip(ends.index.astype(float), ends.astype(float), strict=True))
 
 
 def conditions_of(trials: pd.DataFrame, baseline: str) -> list[str]:

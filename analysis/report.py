@@ -28,16 +28,21 @@ from .load import ColumnMap, InputFile, Study, load, read_scores
 from .models.anova import anova
 from .models.cluster_glm import cluster_glm
 from .models.item_means import item_means
-from .models.link import link
+from .models.link import EXACT_UP_TO, FEWEST, link, smallest_p
 from .models.model_split import model_split
 from .models.participant_means import participant_means
-from .models.utility import bootstrap_utilities, groups_of, utility
+from .models.utility import Formula, bootstrap_utilities, groups_of, utility
+from .people import session_ends
 from .results import FLAGS, Estimate, Result, plain
 
 SCHEMA = 1
-FORMULA = "ratio_of_means"
+FORMULA: Formula = "ratio_of_means"
 PACKAGES = ("limen", "numpy", "scipy", "pandas", "matplotlib", "jinja2")
 RESAMPLES = 2000
+ALPHA = 0.05
+LONG = ("study_file", "protocol", "files", "flow", "checks", "conditions", "study", "study_version", "title", "stimuli")
+"""Parts of the export's provenance that stand in results.json or elsewhere on the page."""
+LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,10 @@ def default_utilities(result: Result) -> list[Estimate]:
 
 
 def _link(scores: pd.DataFrame, utilities: Result, trials: pd.DataFrame, baseline: str) -> tuple[Result | None, str]:
+    scores = scores[scores["label"].isin({item.label for item in utilities.estimates})]
     sets = scores[["network", "images"]].drop_duplicates()
+    if scores.duplicated(["network", "images", "label", "metric"]).any():
+        return None, "The score table has several rows of one method and metric, so scores were not linked to Utility."
     if len(sets) > 1:
         names = "; ".join(f"{row.network} on {row.images}" for row in sets.itertuples())
         return (
@@ -168,13 +176,18 @@ def _link(scores: pd.DataFrame, utilities: Result, trials: pd.DataFrame, baselin
     if min(group.n for group in groups.values()) > 1:
         samples = bootstrap_utilities(groups, baseline, FORMULA, k_seen, draws=RESAMPLES, seed=0)
     result = link(scores, frame, samples=samples)
-    few = result.facts["methods"]
-    return result, (
-        f"Scores and Utility meet in only {few} methods: the smallest p an exact test can reach is "
-        f"{write.p_value(result.facts['smallest_p'] or math.nan)}, and intervals over methods are wide."
-        if few < 8
-        else ""
-    )
+    return result, _few_methods(result.facts["methods"])
+
+
+def _few_methods(n: int) -> str:
+    if n < FEWEST:
+        return f"Scores and Utility meet in only {write.count(n, 'method')}, so no coefficient is given."
+    if n <= EXACT_UP_TO:
+        return (
+            f"Scores and Utility meet in only {n} methods: the smallest p an exact test can reach is "
+            f"{write.p_value(smallest_p(n))}, and intervals over methods are wide."
+        )
+    return ""
 
 
 def _warnings(study: Study, results: Mapping[str, Result]) -> list[str]:
@@ -203,21 +216,20 @@ def _answer(study: Study, results: Mapping[str, Result]) -> tuple[str, str]:
     if not contrasts:
         reasons = "; ".join(FLAGS[flag] for flag in glm.all_flags())
         return f"No condition could be compared with the {study.baseline} condition: {reasons}.", ""
-    better = [item for item in contrasts if item.p_adjusted < 0.05 and item.value > 0]
-    worse = [item for item in contrasts if item.p_adjusted < 0.05 and item.value < 0]
-    best = max(better or contrasts, key=lambda item: item.value)
+    reliable = [item for item in contrasts if item.p_adjusted < ALPHA]
+    methods = [item for item in contrasts if item.label != "control"] or list(contrasts)
+    better = [item for item in methods if item in reliable and item.value > 0]
+    best = max(better or methods, key=lambda item: item.value)
     if better:
-        rest = write.listing([item.label for item in sorted(better, key=lambda item: -item.value) if item is not best])
-        sentence = (
-            f"Explanations helped {who} predict the model: {best.label} most, with {_gap(best)} against {study.baseline}"
-            + (f"; {rest} also helped." if rest else "; no other condition helped reliably.")
-        )
+        rest = [item.label for item in sorted(better, key=lambda item: -item.value) if item is not best]
+        sentence = f"Explanations helped {who} predict the model: {best.label} most, with {_gap(best)} against {study.baseline}"
+        sentence += f"; {write.listing(rest)} also helped." if rest else "; no other helped reliably."
     else:
         sentence = (
             f"No explanation could be shown to help {who} predict the model: the largest difference from {study.baseline} "
             f"is {_gap(best)}, for {best.label}."
         )
-    return sentence, _further(study, results, [item.label for item in better], [item.label for item in worse])
+    return sentence, _further(study, reliable, bool(better))
 
 
 def _gap(item: Estimate) -> str:
@@ -225,29 +237,30 @@ def _gap(item: Estimate) -> str:
     return f"{write.points(item.value)} percentage points {bounds} of accuracy ({write.p_equation(item.p_adjusted)})"
 
 
-def _further(study: Study, results: Mapping[str, Result], better: Sequence[str], worse: Sequence[str]) -> str:
+def _further(study: Study, reliable: Sequence[Estimate], helped: bool) -> str:
     parts = []
+    worse = [item.label for item in reliable if item.value < 0]
     if worse:
-        parts.append(f"Below the baseline: {write.listing(list(worse))}.")
-    if not better:
+        parts.append(f"Reliably below the baseline: {write.listing(worse)}.")
+    if not helped:
         parts.append("That is not evidence of no effect: an equivalence test needs a margin stated beforehand.")
-    if "control" in better:
+    if any(item.label == "control" and item.value > 0 for item in reliable):
         parts.append(
-            "The uninformative control helped too, so part of the gain need not come from what explanations say."
+            "The uninformative control helped too, so part of a gain need not come from what explanations say."
         )
-    elif "control" in study.conditions and better:
+    elif "control" in study.conditions and helped:
         parts.append("The uninformative control did not help reliably.")
     n, items = study.answers()["participant_id"].nunique(), study.answers()["item_id"].nunique()
     kind = "simulated observer" if study.simulated else "participant"
-    parts.append(f"{write.count(n, kind)}, {write.count(items, 'image')}; p adjusted by Holm's rule, intervals 95 %.")
+    parts.append(
+        f"{write.count(n, kind)}, {write.count(items, 'image')}; p by Holm's rule, intervals {LEVEL:.0%}, not adjusted."
+    )
     return " ".join(parts)
 
 
 def _seen(study: Study) -> bool:
     trials = study.answers()
-    return bool(trials["k_seen"].notna().all()) and bool(
-        (trials.groupby("session")["k_seen"].max() != trials.groupby("session")["session"].max()).any()
-    )
+    return session_ends(trials) != {float(s): float(s) for s in trials["session"].unique()}
 
 
 def _shown(analysed: Analysed) -> list[str]:
@@ -295,7 +308,9 @@ def _tables(analysed: Analysed) -> dict[str, tables.Table]:
     if results["model_split"].estimates:
         found.append(tables.split_table(results["model_split"], order))
     if "link" in results:
-        found += [tables.link_table(results["link"]), tables.link_points_table(results["link"])]
+        found.append(tables.link_points_table(results["link"]))
+        if not results["link"].flags:
+            found.append(tables.link_table(results["link"]))
     if analysed.scores is not None:
         found.append(tables.leaderboard_table(analysed.scores))
     return {table.name: table for table in found}
@@ -320,6 +335,32 @@ def _provenance(analysed: Analysed, scores: str | Path | None, stamp: str, comma
         "files": files,
         "export": plain(study.provenance),
     }
+
+
+def utility_lines(results: Mapping[str, Any]) -> list[str]:
+    """Render the content of `results.json` as lines for the terminal: the answer, then accuracy and Utility by condition."""
+    analyses = results["analyses"]
+    ratios = {
+        item["label"]: item
+        for item in analyses["utility"]["estimates"]
+        if item["quantity"] == f"utility ({FORMULA})" and item["interval"] == "log-delta"
+    }
+    lines = ["", results["answer"], "", f"{'condition':24} {'n':>4} {'accuracy':>9}   utility [95 %]"]
+    for item in analyses["participant_means"]["estimates"]:
+        if item["quantity"] != "accuracy":
+            continue
+        value, low, high = (_number(ratios.get(item["label"], {}).get(key)) for key in ("value", "low", "high"))
+        ratio = "1 by definition" if item["label"] == results["baseline"] else _ratio(value, low, high)
+        lines.append(f"{item['label']:24} {item['n']:>4} {write.percent(_number(item['value'])):>9}   {ratio}")
+    return lines
+
+
+def _ratio(value: float, low: float, high: float) -> str:
+    return f"{write.number(value)} {write.interval(low, high)}"
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _version(name: str) -> str:
@@ -377,8 +418,9 @@ def _page(
         keep_trailing_newline=True,
     )
     environment.filters["svg"] = lambda picture: Markup(picture.inline)
+    study = analysed.study
     return environment.get_template("report.html").render(
-        study=analysed.study,
+        study=study,
         answer=analysed.answer,
         further=analysed.further,
         results=analysed.results,
@@ -387,7 +429,9 @@ def _page(
         warnings=analysed.warnings,
         excluded=int(analysed.flow.loc[analysed.flow["step"].str.startswith("excluded"), "all"].sum()),
         provenance=provenance,
-        export=_flatten(provenance["export"]),
+        export=_flatten({key: value for key, value in provenance["export"].items() if key not in LONG}),
+        title=str(study.provenance.get("title") or study.name),
+        checks=[(key, str(value)) for key, value in dict(study.provenance.get("checks") or {}).items()],
         stamp=stamp,
         level="95 %",
     )

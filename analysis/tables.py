@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -228,7 +229,7 @@ MINUS_STEP = "− "
 def exclusion_table(frame: pd.DataFrame) -> Table:
     """Give accuracy and Utility after the exclusions and without them."""
     rows = []
-    for row in frame.to_dict(orient="records"):
+    for row in map(_plain_keys, frame.to_dict(orient="records")):
         cells = [str(row["condition"])]
         for ending in ("", "_everyone"):
             cells += [
@@ -245,6 +246,10 @@ def exclusion_table(frame: pd.DataFrame) -> Table:
         frame=frame,
         note="Everyone: all who finished, also those a check excludes.",
     )
+
+
+def _plain_keys(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in row.items()}
 
 
 def _utility_cell(row: Mapping[str, float], ending: str) -> str:
@@ -324,7 +329,9 @@ def leaderboard_table(scores: pd.DataFrame) -> Table:
     """Give each metric's scores with interval, null and gain; a score that cannot be told from its null is marked."""
     arrow = {"up": "↑", "down": "↓", "none": "·"}
     rows = []
-    for row in scores.sort_values(["question", "metric", "gain"], ascending=[True, True, False]).itertuples():
+    ordered = scores.sort_values(["question", "metric", "gain"], ascending=[True, True, False])
+    row: Any
+    for row in ordered.itertuples():
         rows.append(
             (
                 f"{row.metric} {arrow[str(row.direction)]}",

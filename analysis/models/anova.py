@@ -48,17 +48,17 @@ def anova(trials: pd.DataFrame, *, baseline: str = "baseline", level: float = 0.
 def anova_of_means(groups: Mapping[str, np.ndarray], *, baseline: str, level: float = 0.95, seed: int = 0) -> Result:
     """Do the work of `anova` from participants' means, one array a condition.
 
-    A group of one person is left out of every test (and flagged): its spread is unknown.
+    A group of one person, or one without any spread, is left out of every test and flagged.
     """
-    usable = {name: np.asarray(values, dtype=float) for name, values in groups.items() if len(values) >= 2}
-    flags = ["one_participant"] if len(usable) < len(groups) else []
-    if len(usable) < 2 or max(values.std() for values in usable.values()) < 1e-12:
-        return _refused([*flags, "no_spread" if len(usable) >= 2 else "undefined"])
-    constant = [name for name, values in usable.items() if values.std() < 1e-12]
-    if constant:
-        flags.append("no_spread")
-    estimates, facts = _omnibus(usable, welch=not constant)
-    facts["groups_without_spread"] = constant
+    arrays = {name: np.asarray(values, dtype=float) for name, values in groups.items()}
+    alone = [name for name, values in arrays.items() if len(values) < 2]
+    constant = [name for name, values in arrays.items() if name not in alone and np.ptp(values) < 1e-12]
+    flags = [flag for flag, names in (("one_participant", alone), ("no_spread", constant)) if names]
+    usable = {name: values for name, values in arrays.items() if name not in alone and name not in constant}
+    if len(usable) < 2:
+        return _refused(flags or ["undefined"])
+    estimates, facts = _omnibus(usable)
+    facts["left_out"] = alone + constant
     estimates += _tukey(usable, level)
     if baseline in usable:
         estimates += _dunnett(usable, baseline, level, seed) + _welch_t(usable, baseline, level)
@@ -71,11 +71,11 @@ def anova_of_means(groups: Mapping[str, np.ndarray], *, baseline: str, level: fl
 def _refused(flags: list[str]) -> Result:
     return Result(
         name="anova", title="ANOVA on participant means", role="as published", flags=tuple(flags),
-        method="No analysis of variance was possible: the participants' means do not vary, or fewer than two groups have two people.",
+        method="No analysis of variance was possible: fewer than two conditions have two people whose means differ.",
     )  # fmt: skip
 
 
-def _omnibus(groups: Mapping[str, np.ndarray], *, welch: bool) -> tuple[list[Estimate], dict[str, object]]:
+def _omnibus(groups: Mapping[str, np.ndarray]) -> tuple[list[Estimate], dict[str, object]]:
     values = np.concatenate(list(groups.values()))
     n, k = len(values), len(groups)
     between = sum(len(g) * (g.mean() - values.mean()) ** 2 for g in groups.values())
@@ -98,8 +98,7 @@ def _omnibus(groups: Mapping[str, np.ndarray], *, welch: bool) -> tuple[list[Est
             p=float(stats.f.sf(f, *df)), n=n, extra=effect,
         )
     ]  # fmt: skip
-    if welch:
-        found.append(_welch(groups, n))
+    found.append(_welch(groups, n))
     return found, {"effect_sizes": effect, "denominators": denominators, "within_sd": math.sqrt(within / df[1])}
 
 
@@ -157,7 +156,7 @@ def _dunnett(groups: Mapping[str, np.ndarray], baseline: str, level: float, seed
 def _welch_t(groups: Mapping[str, np.ndarray], baseline: str, level: float) -> list[Estimate]:
     base, found = groups[baseline], []
     for name, values in groups.items():
-        if name == baseline or values.std() + base.std() < 1e-12:
+        if name == baseline:
             continue
         test = stats.ttest_ind(values, base, equal_var=False)
         bounds = test.confidence_interval(level)

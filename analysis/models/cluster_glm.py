@@ -177,7 +177,7 @@ def cluster_glm(
 
 def _design(trials: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Build an intercept, one dummy a condition, and centred sessions; return also each condition's rows, one a session."""
-    columns = {"intercept": np.ones(len(trials))}
+    columns: dict[str, np.ndarray] = {"intercept": np.ones(len(trials))}
     for name in names[1:]:
         columns[f"condition[{name}]"] = (trials["condition"] == name).to_numpy(dtype=float)
     sessions = np.sort(trials["session"].unique())
@@ -192,7 +192,7 @@ def _design(trials: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, dict[
         if index:
             rows[:, index] = 1.0
         for j in range(1, len(sessions)):
-            rows[:, len(names) + j - 1] = (np.arange(len(sessions)) == j) - shares[j]
+            rows[:, len(names) + j - 1] = np.where(np.arange(len(sessions)) == j, 1.0, 0.0) - shares[j]
         cells[name] = rows
     return design, cells
 

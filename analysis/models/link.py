@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,11 @@ FEWEST = 3
 
 
 def correlate(x: np.ndarray, y: np.ndarray, coefficient: Coefficient) -> np.ndarray:
-    """Correlate `x` with each row of `y`.
+    """Correlate `x` and `y` along their last axis; leading axes broadcast.
 
     Parameters
     ----------
-    x : array (n,)
-    y : array (..., n)
+    x, y : array (..., n)
     coefficient : str
         'Pearson r', 'Spearman rho' or 'Kendall tau-b'.
 
@@ -40,15 +39,15 @@ def correlate(x: np.ndarray, y: np.ndarray, coefficient: Coefficient) -> np.ndar
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if coefficient == "Kendall tau-b":
-        left, right = np.triu_indices(len(x), 1)
-        x, y = np.sign(x[left] - x[right]), np.sign(y[..., left] - y[..., right])
+        left, right = np.triu_indices(x.shape[-1], 1)
+        x, y = np.sign(x[..., left] - x[..., right]), np.sign(y[..., left] - y[..., right])
     else:
         if coefficient == "Spearman rho":
-            x, y = stats.rankdata(x), stats.rankdata(y, axis=-1)
-        x, y = x - x.mean(), y - y.mean(axis=-1, keepdims=True)
-    scale = np.sqrt((x**2).sum() * (y**2).sum(axis=-1))
+            x, y = stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1)
+        x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     flat = scale < 1e-12
-    return np.asarray(np.where(flat, np.nan, (y @ x) / np.where(flat, 1.0, scale)))
+    return np.asarray(np.where(flat, np.nan, (x * y).sum(axis=-1) / np.where(flat, 1.0, scale)))
 
 
 def permutation_p(x: np.ndarray, y: np.ndarray, coefficient: Coefficient, *, seed: int = 0) -> tuple[float, str]:
@@ -148,7 +147,7 @@ def _coefficient(
         return Estimate(quantity=coefficient, label=metric, value=NAN, n=n, unit="methods", flags=("no_variation",))
     p, how = permutation_p(x, y, coefficient)
     low, high, degenerate = _over_methods(x, y, coefficient, level, bootstrap, rng)
-    extra = {"permutation": how, "smallest_p": smallest_p(n), "degenerate_resamples": degenerate}
+    extra: dict[str, Any] = {"permutation": how, "smallest_p": smallest_p(n), "degenerate_resamples": degenerate}
     extra |= _leave_one_out(x, y, names, coefficient) | _over_participants(x, names, samples, coefficient, level)
     return Estimate(
         quantity=coefficient, label=metric, value=value, low=low, high=high, level=level, n=n, unit="methods",
@@ -160,7 +159,7 @@ def _over_methods(
     x: np.ndarray, y: np.ndarray, coefficient: Coefficient, level: float, draws: int, rng: np.random.Generator
 ) -> tuple[float, float, int]:
     picks = rng.integers(0, len(x), size=(draws, len(x)))
-    values = np.array([float(correlate(x[pick], y[pick], coefficient)) for pick in picks])
+    values = correlate(x[picks], y[picks], coefficient)
     good = values[~np.isnan(values)]
     if len(good) < draws / 2:
         return NAN, NAN, draws - len(good)
@@ -170,7 +169,7 @@ def _over_methods(
 
 def _over_participants(
     x: np.ndarray, names: list[str], samples: Mapping[str, np.ndarray], coefficient: Coefficient, level: float
-) -> dict[str, float]:
+) -> dict[str, float | str]:
     if not all(name in samples for name in names):
         return {"participants_low": NAN, "participants_high": NAN}
     values = correlate(x, np.column_stack([samples[name] for name in names]), coefficient)

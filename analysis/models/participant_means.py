@@ -56,7 +56,7 @@ def _by_session(trials: pd.DataFrame, names: list[str], level: float) -> list[Es
     found = []
     for name in names:
         for session in table.columns:
-            values = table.loc[name, session].dropna().to_numpy()
+            values = table.xs(name, level="condition")[session].dropna().to_numpy()
             extra = {"condition": name, "session": float(session), "k_seen": seen[float(session)]}
             item = mean_estimate(
                 values, quantity="accuracy by session", label=f"{name}, session {session:g}", level=level

@@ -66,7 +66,11 @@ def simulate(plan: Synthetic) -> tuple[pd.DataFrame, pd.DataFrame]:
                 for trial in range(12):
                     test = trial >= 5
                     item = trial - 5 if test else trial
-                    p = 0.5 if careless else 1 / (1 + np.exp(-(_logit(accuracy) + skill + items[session - 1, item % 7])))
+                    p = (
+                        0.5
+                        if careless
+                        else 1 / (1 + np.exp(-(_logit(accuracy) + skill + items[session - 1, item % 7])))
+                    )
                     correct = float(rng.random() < p) if test else np.nan
                     right.append(correct)
                     expected = "day" if item % 2 else "night"
