@@ -12,7 +12,7 @@ from .pictures import IMAGES
 from .resnet import ResidualNetwork
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-WIDTHS = {"resnet": (32, 64, 128, 224), "tiny": (8, 12, 16, 28)}
+WIDTHS = {"resnet": (16, 48, 128, 240), "tiny": (8, 12, 16, 28)}
 STRIDES = {32: (1, 2, 2, 2, 1), 64: (2, 1, 2, 2, 1)}
 """Strides of stem and stages by picture size."""
 
@@ -64,7 +64,7 @@ RECIPES: dict[str, Recipe] = {
         architecture="resnet", images="scenes", size=64, train=8000, epochs=3, batch_size=64, flip=True, floor=0.9
     ),
     "resnet@scenes_biased": Recipe(
-        architecture="resnet", images="scenes_biased", size=64, train=2000, epochs=4, flip=True, floor=0.95
+        architecture="resnet", images="scenes_biased", size=64, train=2000, epochs=3, flip=True, floor=0.95
     ),
     "tiny@digits": Recipe(
         architecture="tiny", images="digits", size=32, epochs=4, batch_size=64, learning_rate=1e-2, floor=0.85

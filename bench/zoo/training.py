@@ -28,13 +28,19 @@ WEIGHTS = "weights.safetensors"
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Return where trained weights are kept: the argument, $LIMEN_CACHE, $XDG_CACHE_HOME/limen or ~/.cache/limen."""
-    if cache is not None:
-        return Path(cache).expanduser()
-    if os.environ.get("LIMEN_CACHE"):
-        return Path(os.environ["LIMEN_CACHE"]).expanduser()
+    """Return where trained weights are kept: the argument, $LIMEN_CACHE, $XDG_CACHE_HOME/limen or ~/.cache/limen.
+
+    Raises
+    ------
+    LimenError
+        If something that is no folder stands there.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "limen"
+    default = (Path(base) if base else Path.home() / ".cache") / "limen"
+    folder = Path(cache or os.environ.get("LIMEN_CACHE") or default).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise LimenError(f"cache {folder}: given a file, allowed is a folder; set LIMEN_CACHE to another.")
+    return folder
 
 
 def training_record(name: str, *, cache: str | Path | None = None) -> Mapping[str, Any] | None:
@@ -88,7 +94,7 @@ def _recall(module: nn.Module, store: Store, name: str) -> bool:
         _fill_checked(module, artifact, name)
     except LimenError as error:
         warnings.warn(f"{error} It is dropped and '{name}' is trained again.", stacklevel=4)
-        shutil.rmtree(store.path(KIND, key))
+        shutil.rmtree(store.path(KIND, key), ignore_errors=True)
         return False
     return True
 

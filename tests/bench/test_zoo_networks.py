@@ -8,6 +8,7 @@ import shutil
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_stages_can_be_tapped_and_the_head_is_linear_in_the_pooled_last_stage():
     inputs = engine.inputs(load_images("digits", n=4).pictures)
     assert {"stem", "stage1", "stage2", "stage3", "stage4", "head"} <= set(engine.layers())
     activations = engine.tap(inputs, network.layer)
-    assert activations.shape == (4, 224, 4, 4)
+    assert activations.shape == (4, 240, 4, 4)
     by_hand = activations.mean(dim=(2, 3)) @ network.module.head.weight.T + network.module.head.bias
     torch.testing.assert_close(engine.scores(inputs), by_hand, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(engine.head_scores(activations, "stage4"), by_hand, rtol=1e-4, atol=1e-5)
@@ -166,6 +167,20 @@ def test_cache_folder_follows_argument_then_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "limen"
+
+
+def test_a_cache_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(LimenError, match="given a file, allowed is a folder"):
+        load_network("tiny@digits", cache=tmp_path / "cache")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that nobody, root included, can write to")
+def test_a_cache_that_cannot_be_written_costs_a_warning_not_the_network(monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny@digits", replace(RECIPES["tiny@digits"], train=200, epochs=1, floor=0.0))
+    with pytest.warns(UserWarning, match="'tiny@digits' could not be kept"):
+        network = load_network("tiny@digits", cache="/proc/limen", device="cpu", progress=False)
+    assert len(network.classes) == 10
 
 
 @pytest.mark.long
