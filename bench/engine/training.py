@@ -75,7 +75,9 @@ def train_classifier(
     images, answers = _on_device(pictures, labels, where)
     steps = epochs * -(-len(images) // batch_size)
     optimizer = torch.optim.AdamW(_groups(module), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2), pct_start=0.25)
+    # With fewer than five steps the rise of the cycle would last none, which the scheduler divides by.
+    cycle = max(steps, 5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=cycle, pct_start=0.25)
     draws = Draws(seed, "training", device=where)
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

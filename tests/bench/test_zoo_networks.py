@@ -177,7 +177,7 @@ def test_a_cache_that_is_a_file_is_told(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that nobody, root included, can write to")
 def test_a_cache_that_cannot_be_written_costs_a_warning_not_the_network(monkeypatch):
-    monkeypatch.setitem(RECIPES, "tiny@digits", replace(RECIPES["tiny@digits"], train=200, epochs=1, floor=0.0))
+    monkeypatch.setitem(RECIPES, "tiny@digits", replace(RECIPES["tiny@digits"], train=64, epochs=1, floor=0.0))
     with pytest.warns(UserWarning, match="'tiny@digits' could not be kept"):
         network = load_network("tiny@digits", cache="/proc/limen", device="cpu", progress=False)
     assert len(network.classes) == 10
