@@ -19,8 +19,8 @@ def nmf(
     k: int,
     *,
     draws: Draws,
-    iterations: int = 500,
-    tolerance: float = 1e-5,
+    iterations: int = 1000,
+    tolerance: float = 1e-6,
 ) -> Dictionary:
     """Factorise non-negative activations into `k` non-negative atoms, without a penalty.
 
@@ -91,7 +91,7 @@ def _factorise(data: Tensor, k: int, draws: Draws, iterations: int, tolerance: f
             break
     norms = atoms.norm(dim=1, keepdim=True)
     share = norms[:, 0] * codes.norm(dim=1)
-    alive = share > 1e-6 * share.max()
+    alive = share > (1e-6 * total**0.5 if total > 0 else torch.inf)
     return torch.where(alive[:, None], atoms / norms, 0.0), taken, (max(error, 0.0) / max(total, _FLOOR)) ** 0.5
 
 
