@@ -221,5 +221,23 @@ def test_a_vision_transformer_splits_between_its_blocks(images: Tensor) -> None:
         assert engine._splits[layer].traced
 
 
+def test_a_layer_inside_a_module_of_the_library_is_a_cut_point(images: Tensor) -> None:
+    class Encoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True, dropout=0)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.fc = nn.Linear(12, 3)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return self.fc(self.encoder(pixels.reshape(-1, 64, 12)).mean(1))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        engine = on(Encoded())
+    found = engine.head("encoder.layers.0")(engine.tap(images, "encoder.layers.0"))
+    torch.testing.assert_close(found, engine.scores(images), rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_layers_are_listed_by_name(engine: Engine) -> None:
     assert engine.layers() == ["stem", "stem.0", "stem.1", "stage", "stage.0", "stage.1", "pool", "fc"]

@@ -71,6 +71,15 @@ def test_an_object_with_logits_is_accepted() -> None:
     )
 
 
+def test_a_module_without_modes_is_accepted_as_exported_programs_are() -> None:
+    class Modeless(nn.Sequential):
+        def train(self, mode: bool = True) -> Modeless:
+            raise NotImplementedError("Calling train() is not supported yet.")
+
+    engine = Engine(Modeless(*plain()), device="cpu", precision="fp32")
+    torch.testing.assert_close(engine.scores(batch()), Engine(plain(), device="cpu").scores(batch()))
+
+
 def test_a_plain_module_is_wrapped_without_normalisation() -> None:
     network = Engine(plain(), device="cpu").network
     assert (network.name, network.size, network.mean, network.std) == ("Sequential", None, (0.0,) * 3, (1.0,) * 3)
