@@ -72,6 +72,7 @@ def verify(study: Path, store: Path) -> None:
         raise LimenError(
             f"stimulus set {artifact.key}: {len(faults)} fault{'s' if len(faults) > 1 else ''}, listed above."
         )
+    builder.confirm(builder.plan(wanted, Store(store)), Store(store))
     click.echo(
         f"{wanted.study} version {wanted.version}, {artifact.key}: {len(artifact.manifest['files'])} files are whole"
     )
