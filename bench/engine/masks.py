@@ -39,11 +39,25 @@ class Masks:
         """Return the same masks for all images, from (M, d) or (M, 1, H, W)."""
         if values.ndim not in (2, 4):
             raise LimenError(f"shared masks: given shape {tuple(values.shape)}, allowed are (M, d) and (M, 1, H, W).")
-        return cls(len(values), lambda image, mask: values[mask])
+        placed = _Placed(values)
+        return cls(len(values), lambda image, mask: placed.beside(mask)[mask])
 
     @classmethod
     def each(cls, values: Tensor) -> Masks:
         """Return own masks for each image, from (N, M, d) or (N, M, 1, H, W)."""
         if values.ndim not in (3, 5):
             raise LimenError(f"masks: given shape {tuple(values.shape)}, allowed are (N, M, d) and (N, M, 1, H, W).")
-        return cls(values.shape[1], lambda image, mask: values[image, mask])
+        placed = _Placed(values)
+        return cls(values.shape[1], lambda image, mask: placed.beside(mask)[image, mask])
+
+
+class _Placed:
+    """Masks made anywhere, moved once to where they are asked for."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values
+
+    def beside(self, index: Tensor) -> Tensor:
+        if self._values.device != index.device:
+            self._values = self._values.to(index.device)
+        return self._values

@@ -18,6 +18,9 @@ CALLS = {
     "all targets": lambda engine, images, targets: engine.perturbed_scores(
         images, Masks.shared(Draws(0).uniform(9, 16)), None, space=Pixels("mean"), mode="bilinear"
     ),
+    "own masks": lambda engine, images, targets: engine.perturbed_scores(
+        images, Masks.each(Draws(0).uniform(4, 3, 16)), targets, space=Pixels()
+    ),
     "gradients": lambda engine, images, targets: engine.gradients(images, targets, space=Pixels()),
     "path_gradients": lambda engine, images, targets: engine.path_gradients(
         images, [0.1, 0.5, 0.9], [0.3, 0.4, 0.3], targets, space=Pixels()
