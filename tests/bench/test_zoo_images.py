@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
+from scipy.spatial import ConvexHull
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from bench.registry import LimenError
 from bench.zoo import image_set_names, load_images
@@ -164,6 +167,42 @@ def test_the_colour_drawn_is_the_colour_named():
         right += int((pure @ seen).argmax() == row[first : first + len(names)].argmax())
     assert plain.sum() > 50
     assert right / plain.sum() > 0.97
+
+
+def test_rings_and_no_other_shapes_have_a_hole():
+    images = load_images("scenes", n=80)
+    for mask, label in zip(images.masks["object"], images.labels, strict=True):
+        hole = binary_fill_holes(mask).sum() > mask.sum()
+        assert hole == (images.classes[label] == "ring")
+
+
+def test_the_shape_drawn_fills_its_hull_as_the_shape_named_does():
+    images = load_images("scenes", n=160, size=128)
+    filled = {name: [] for name in images.classes}
+    for mask, label in zip(images.masks["object"], images.labels, strict=True):
+        hull = ConvexHull(np.argwhere(mask)).volume
+        filled[images.classes[label]].append(mask.sum() / hull)
+    share = {name: np.median(values) for name, values in filled.items()}
+    assert min(share[name] for name in ("disc", "square", "triangle")) > 0.97
+    assert share["heart"] > share["cross"] > share["crescent"]
+    star = 5 * 1.1 * 0.5 * np.sin(np.pi / 5) / (2.5 * 1.1**2 * np.sin(2 * np.pi / 5))
+    ring = 1 - (0.45 / 0.95) ** 2
+    cross = (4 * 0.64 - 0.64**2) / (4 - 2 * 0.68**2)
+    for name, expected in (("star", star), ("ring", ring), ("cross", cross)):
+        assert share[name] == pytest.approx(expected, abs=0.05)
+
+
+def test_the_ground_named_is_seen_outside_the_object():
+    features, grounds = [], []
+    for split in ("train", "test"):
+        images = load_images("scenes", split, n=240)
+        outside = images.masks["background"]
+        pixels = [picture[mask] / 255 for picture, mask in zip(images.pictures, outside, strict=True)]
+        features.append([np.concatenate([seen.mean(axis=0), seen.std(axis=0)]) for seen in pixels])
+        first = [name.startswith("on ") for name in images.concept_names].index(True)
+        grounds.append(images.concepts[:, first:].argmax(axis=1))
+    told = LinearDiscriminantAnalysis().fit(features[0], grounds[0]).score(features[1], grounds[1])
+    assert told > 0.95
 
 
 def test_in_training_the_ground_gives_the_animal_away():
