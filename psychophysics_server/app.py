@@ -87,8 +87,11 @@ class Server:
         self.database = Database(config.database, capacity=config.capacity)
 
     def free_mb(self) -> float:
-        """Return the free space of the disk the answers are written to, in MB."""
-        return shutil.disk_usage(self.database.folder).free / 1e6
+        """Return the free space of the disk the answers are written to, in MB; 0 if it is gone."""
+        try:
+            return shutil.disk_usage(self.database.folder).free / 1e6
+        except OSError:
+            return 0.0
 
     @property
     def admits(self) -> bool:

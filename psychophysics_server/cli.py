@@ -84,6 +84,7 @@ def _completion_code(source: str, dev: bool) -> str | None:
 
 
 def _announce(config: Any, host: str, port: int) -> None:
+    from .db import database_name
     from .recruit import PARAMETER
 
     file = config.study.file
@@ -96,7 +97,7 @@ def _announce(config: Any, host: str, port: int) -> None:
     click.echo(f"{file.title} (study {file.study}, version {file.version}, stimuli {config.study.key})")
     click.echo(f"  participants  {address}{query}")
     click.echo(f"  preview       {address}?preview={config.preview_key}")
-    click.echo(f"  answers       {config.database}")
+    click.echo(f"  answers       {database_name(config.database)}")
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
 
 
@@ -111,14 +112,12 @@ def _announce(config: Any, host: str, port: int) -> None:
 def bots(study_path: Path, store: str, database: str | None, n: int, url: str, seed: int, threads: int) -> None:
     """Let simulated people take a served study over HTTP."""
     del database
-    from rich.console import Console
-
     from .bots.fleet import run_bots, summarise, wait_until_ready
     from .opening import opening
 
     found = opening(study_path, store, None)
     wait_until_ready(url)
-    console = Console()
+    console = _console()
     with _progress(console, f"{n} simulated people", n) as tick:
         journeys = run_bots(found.study, url=url, n=n, seed=seed, threads=threads, tick=tick)
     _print_table(console, summarise(found.study, journeys), "Simulated people")
@@ -147,8 +146,6 @@ def bots(study_path: Path, store: str, database: str | None, n: int, url: str, s
 )
 def export(study_path: Path, store: str, database: str | None, output: Path, include: tuple[str, ...]) -> None:
     """Write tidy rows, codebook and provenance into a folder."""
-    from rich.console import Console
-
     from .db import existing_database
     from .export import export as write
     from .export import included
@@ -159,7 +156,7 @@ def export(study_path: Path, store: str, database: str | None, output: Path, inc
         done = write(held, found.study, output, sources=included(include), stale_s=config.stale_s)
     finally:
         held.close()
-    _print_rows(Console(), done.flow, f"Sample flow of {found.study.file.study}")
+    _print_rows(_console(), done.flow, f"Sample flow of {found.study.file.study}")
     click.echo(f"{done.folder}: {done.people} people, {done.responses} response rows, {done.excluded} excluded rows")
 
 
@@ -195,8 +192,6 @@ def monitor(study_path: Path, store: str, database: str | None) -> None:
     """Show people per cell and state."""
     import time
 
-    from rich.console import Console
-
     from .db import existing_database
     from .monitor import standing
 
@@ -206,7 +201,7 @@ def monitor(study_path: Path, store: str, database: str | None) -> None:
         now = standing(held, found.study, now=time.time(), stale_s=config.stale_s)
     finally:
         held.close()
-    console = Console()
+    console = _console()
     _print_table(console, now.cells, f"{found.study.file.study}, version {found.study.file.version}")
     console.print(f"{now.alarms} alarms (two windows disagreed), {now.manual_codes} codes wait for review")
 
@@ -221,10 +216,8 @@ def protocols(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(cards, indent=2))
         return
-    from rich.console import Console
-
     columns = ("name", "summary", "trial_type", "analysis", "citation")
-    _print_rows(Console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
+    _print_rows(_console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
 
 
 @study.command()
@@ -233,9 +226,9 @@ def protocols(as_json: bool) -> None:
 def init(protocol: str, output: Path | None) -> None:
     """Write a commented study file for a protocol."""
     from bench.registry import LimenError
-    from stimuli.study import init as commented
+    from stimuli.study import init_study
 
-    text = commented(protocol)
+    text = init_study(protocol)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -253,6 +246,14 @@ def _existing(study_path: Path, store: str, database: str | None) -> tuple[Any, 
 
     found = opening(study_path, store, database)
     return found, ServerConfig(library=found.library, study=found.study, database=found.database)
+
+
+def _console() -> Any:
+    """Open the terminal; a pipe or file gets lines wide enough for a table."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 @contextmanager
@@ -277,7 +278,7 @@ def _print_rows(console: Any, rows: Sequence[dict[str, Any]], title: str) -> Non
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     numeric = {name for name in (rows[0] if rows else ()) if all(isinstance(row[name], (int, float)) for row in rows)}
     for name in rows[0] if rows else ("nobody yet",):
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold", min_width=len(name) + 1)
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
     console.print(table)

@@ -76,7 +76,7 @@ def _sqlite_pragmas(engine: Engine, *, begin: str) -> None:
 
 def _engine(url: URL, *, begin: str, size: int) -> Engine:
     if url.get_backend_name() == "sqlite":
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(str(url.database)).parent)
         engine = create_engine(url, pool_size=size, max_overflow=size, connect_args={"check_same_thread": False})
         _sqlite_pragmas(engine, begin=begin)
         return engine
@@ -84,6 +84,18 @@ def _engine(url: URL, *, begin: str, size: int) -> Engine:
         return create_engine(url, pool_size=size, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise LimenError("data base: PostgreSQL needs `pip install 'limen[postgres]'`.") from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LimenError(f"data base, folder {folder}: cannot be made ({error.strerror}).") from None
+
+
+def database_name(target: str | Path) -> str:
+    """Return a path or URL as it may be printed: without a password."""
+    return str(target) if "://" not in str(target) else database_url(target).render_as_string()
 
 
 class Writer:

@@ -18,7 +18,6 @@ class CellCount:
 
     source: str
     cell: str
-    condition: str
     quota: int
     held: int
     """Complete and valid, or active and not stale: what the balance counts."""
@@ -52,7 +51,6 @@ def standing(database: Database, study: FrozenStudy, *, now: float, stale_s: flo
                     CellCount(
                         source=source,
                         cell=cell.cell,
-                        condition=cell.condition,
                         quota=cell.quota,
                         held=held[cell.cell],
                         opened=len(here),

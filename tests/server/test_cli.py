@@ -148,5 +148,22 @@ def test_the_commands_load_nothing_heavy_until_they_run():
     assert shown.stdout.strip() == "[]"
 
 
+def test_protocols_are_listed_with_their_source():
+    import json
+
+    shown = call("protocols", "--json")
+    assert shown.exit_code == 0, shown.output
+    assert {card["name"]: card["trial_type"] for card in json.loads(shown.output)}["utility"] == "predict"
+    assert "utility" in call("protocols").output
+
+
+def test_a_new_study_file_is_valid_and_never_overwritten(tmp_path):
+    path = tmp_path / "study.yaml"
+    assert call("init", "utility", "-o", path).exit_code == 0
+    assert yaml.safe_load(path.read_text())["protocol"] == "utility"
+    assert "nothing is overwritten" in sentence("init", "utility", "-o", path)
+    assert "utility" in sentence("init", "utilty")
+
+
 def test_every_column_of_the_rows_is_described():
     assert [column.name for column in describe(ResponseRow) if not column.meaning] == []

@@ -9,7 +9,15 @@ import pytest
 from sqlalchemy import func, select, update
 
 from bench.registry import LimenError
-from psychophysics_server.db import Busy, Database, WriteFailed, database_url, existing_database, insert_row
+from psychophysics_server.db import (
+    Busy,
+    Database,
+    WriteFailed,
+    database_name,
+    database_url,
+    existing_database,
+    insert_row,
+)
 from psychophysics_server.tables import SCHEMA, meta
 
 
@@ -186,3 +194,13 @@ def test_a_data_base_of_no_known_kind_is_refused_or_is_a_path(target):
         return
     with pytest.raises(LimenError):
         database_url(target)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LimenError, match="folder .*file: cannot be made"):
+        Database(tmp_path / "file" / "answers.sqlite")
+
+
+def test_a_password_is_never_printed():
+    assert "secret" not in database_name("postgresql+psycopg://limen:secret@host/answers")
