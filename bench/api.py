@@ -306,13 +306,19 @@ def fit_dictionary(
             f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are floats (n, d), (N, T, d) "
             "or (N, C, H, W)."
         )
-    if k is None and [*inspect.signature(function).parameters.values()][1].default is inspect.Parameter.empty:
+    if k is None and needs_k(function):
         raise LimenError(f"{where}, 'k': nothing was given and it has no default.")
     injected = wanted(function, {"draws": Draws.beside(data, seed, "dictionary", name)})
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
     if not isinstance(fitted, Dictionary):
         raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")
     return fitted
+
+
+def needs_k(method: Method) -> bool:
+    """Tell whether a dictionary method must be given `k`, or the layer decides its size."""
+    function, _ = resolve(method, DICTIONARIES.load)
+    return [*inspect.signature(function).parameters.values()][1].default is inspect.Parameter.empty
 
 
 def score_dictionaries(

@@ -259,7 +259,8 @@ class Runner:
 
         def make(draft: Any) -> None:
             with engine.meter() as cost:
-                fitted = api.fit_dictionary(method.name, data.train, spec.k, seed=seed, **method.options)
+                k = spec.k if api.needs_k(method.name) else None
+                fitted = api.fit_dictionary(method.name, data.train, k, seed=seed, **method.options)
             fitted.save(draft.path / "dictionary.safetensors")
             draft.facts["cost"] = asdict(cost)
             if seed == 0 and spec.crops:

@@ -18,6 +18,7 @@ from bench.api import (
     bootstrap,
     explain,
     fit_dictionary,
+    needs_k,
     null,
     score,
     score_dictionaries,
@@ -259,6 +260,12 @@ def test_a_seed_gives_the_same_dictionary_again(name: str, stretched: ConceptDat
     rows = stretched.train.abs()
     first, second = (fit_dictionary(name, rows, 6, seed=2) for _ in range(2))
     assert torch.equal(first.atoms, second.atoms)
+
+
+def test_the_layer_decides_the_size_of_the_identity_dictionary(stretched: ConceptData) -> None:
+    assert not needs_k("neurons")
+    assert needs_k("pca")
+    assert fit_dictionary("neurons", stretched.train).k == 6
 
 
 def test_dictionaries_are_scored_beside_random_ones(stretched: ConceptData) -> None:

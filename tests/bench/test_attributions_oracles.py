@@ -150,14 +150,14 @@ def test_smoothgrad_of_a_quadratic_has_its_closed_forms(relative: bool) -> None:
     image = torch.tensor([[[[1.0, -2.0], [0.5, 3.0]]]])
     sigma = 0.2 * (5 if relative else 1)
     mean, square, variance = (
-        explain("smoothgrad", engine, image, 1, samples=4000, sigma=0.2, relative=relative, statistic=statistic)
+        explain("smoothgrad", engine, image, 1, samples=1000, sigma=0.2, relative=relative, statistic=statistic)
         for statistic in ("mean", "square", "variance")
     )
     # The gradient is 2 (x + noise): mean 2 x, mean square 4 x^2 + 4 sigma^2, variance 4 sigma^2.
-    assert (mean - 2 * image).abs().max() < 5 * 2 * sigma / 4000**0.5
-    assert ((square - 4 * image.square() - 4 * sigma**2) / square).abs().max() < 0.1
-    assert (variance / (4 * sigma**2) - 1).abs().max() < 0.1
-    torch.testing.assert_close(square, variance * 3999 / 4000 + mean.square())
+    assert (mean - 2 * image).abs().max() < 5 * 2 * sigma / 1000**0.5
+    assert ((square - 4 * image.square() - 4 * sigma**2) / square).abs().max() < 0.2
+    assert (variance / (4 * sigma**2) - 1).abs().max() < 0.2
+    torch.testing.assert_close(square, variance * 999 / 1000 + mean.square())
 
 
 def test_smoothgrad_refuses_the_variance_of_one_sample(linear_engine: Engine, small_images: Tensor) -> None:

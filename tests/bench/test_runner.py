@@ -30,7 +30,7 @@ concepts:
   layers: [LAYER]
   k: 6
   dictionaries: [neurons, pca, nmf]
-  seeds: 2
+  seeds: 3
   crops: 3
   metrics: [dictionary_stability, reconstruction_r2]
 """
