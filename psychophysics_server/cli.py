@@ -84,6 +84,7 @@ def _completion_code(source: str, dev: bool) -> str | None:
 
 
 def _announce(config: Any, host: str, port: int) -> None:
+    from .app import BUILD, built_files
     from .db import database_name
     from .recruit import PARAMETER
 
@@ -99,6 +100,8 @@ def _announce(config: Any, host: str, port: int) -> None:
     click.echo(f"  preview       {address}?preview={config.preview_key}")
     click.echo(f"  answers       {database_name(config.database)}")
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
+    if built_files(config.static / "dist") is None:
+        click.echo(f"warning: the front-end is not built, so browsers see a message only; run `{BUILD}`", err=True)
 
 
 @study.command()

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bench.registry import LimenError
 
-from .app import IMMUTABLE, Refusal, built_files, server
+from .app import BUILD, IMMUTABLE, Refusal, built_files, server
 from .append import append
 from .db import one
 from .finish import complete, manual_code, withdraw
@@ -86,7 +86,7 @@ def page(study: str) -> tuple[str, int]:
         return render_template("message.html", title="No such study", text=text), 404
     built = built_files(server().config.static / "dist")
     if built is None:
-        text = "The front-end is not built. Run `make frontend` in the project folder, then reload this page."
+        text = f"The front-end is not built. Run `{BUILD}` in the project folder, then reload this page."
         return render_template("message.html", title="Front-end not built", text=text), 503
     return render_template("participant.html", file=file, js=built["index.js"], css=built["index.css"]), 200
 

@@ -12,6 +12,7 @@ from stimuli.records import Recruitment
 PARAMETER = {"prolific": "PROLIFIC_PID", "mock": "PROLIFIC_PID", "link": "participant"}
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Characters of a code: none that is mistaken for another."""
+MAX_ID = 200
 _NOBODY = {"", "undefined", "null", "none", "nan"}
 _PLACEHOLDER = re.compile(r"[{}]|%7b|%7d", re.IGNORECASE)
 
@@ -32,7 +33,7 @@ def identify(recruitment: Recruitment, parameters: Mapping[str, str], client_id:
     if recruitment.source == "link" and name not in parameters:
         return "link", f"client:{client_id}"
     given = parameters.get(name, "").strip()
-    if given.lower() in _NOBODY or _PLACEHOLDER.search(given) or not given.isprintable():
+    if len(given) > MAX_ID or given.lower() in _NOBODY or _PLACEHOLDER.search(given) or not given.isprintable():
         raise BadIdentity(f"This link lacks a valid {name}. Please open the study again from where you found it.")
     return recruitment.source, given
 

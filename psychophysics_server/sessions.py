@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select
 
 from bench.store import sha256_bytes
 from stimuli.records import CellRow
@@ -148,7 +148,6 @@ def _reopen(connection: Connection, session: str, now: float) -> Opened:
     assert row is not None
     if row.state == "WITHDRAWN":
         return Opened(refused="withdrawn")
-    connection.execute(update(sessions).where(sessions.c.session == session).values(last_seen=now))
     token, next_seq = _issue(connection, session, now), next_free(connection, session)
     return Opened(session=session, token=token, state=row.state, resumed=True, next_seq=next_seq)
 

@@ -41,9 +41,7 @@ class OpenRequest(Request):
 
     study: Annotated[str, Field(min_length=1, max_length=64)]
     client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
-    parameters: dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=200)]] = Field(
-        default_factory=dict, max_length=32
-    )
+    parameters: dict[Text, Annotated[Text, Field(max_length=2000)]] = Field(default_factory=dict, max_length=64)
     source: Literal["live", "bot"] = "live"
 
 

@@ -62,7 +62,7 @@ class Process:
 
 @pytest.fixture
 def process(build, tmp_path):
-    study = build(tests=8)
+    study = build(tests=6)
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study.file.model_dump(mode="json")))
     server = Process(
@@ -90,7 +90,7 @@ def kill_while_bots_run(process, *, bots, kills):
     thread.start()
     happened = 0
     for target in range(1, kills + 1):
-        if not wait_for_events(process, target * bots * 20 // (kills + 1), done):
+        if not wait_for_events(process, target * bots * 15 // (kills + 1), done):
             break
         process.end(signal.SIGKILL)
         happened += 1
@@ -135,7 +135,7 @@ def check_nothing_lost_or_doubled(process, journeys):
 
 def test_killed_servers_lose_no_acknowledged_response_and_double_none(process):
     process.start()
-    journeys, kills = kill_while_bots_run(process, bots=16, kills=3)
+    journeys, kills = kill_while_bots_run(process, bots=12, kills=3)
     assert kills == 3
     assert sum(journey.retries for journey in journeys) > 0
     check_nothing_lost_or_doubled(process, journeys)

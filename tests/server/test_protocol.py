@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from psychophysics_server.chain import body_hash, chain_over
 from psychophysics_server.tables import alarms, events, sessions
@@ -135,6 +136,15 @@ def test_opening_again_resumes_the_same_session_with_another_token(running):
     assert again.token != person.token
     assert person.get().json["timeline"] == again.get().json["timeline"]
     assert count(running, sessions) == 1
+
+
+def test_the_time_away_is_told_though_the_study_was_opened_again(running):
+    person = running.person()
+    person.consent()
+    running.database.write(
+        lambda connection: connection.execute(update(sessions).values(last_seen=time.time() - 7200)).rowcount
+    )
+    assert running.person().get().json["idle_s"] > 7000
 
 
 def test_a_reload_in_the_middle_goes_on_where_it_was(running):
