@@ -77,13 +77,17 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_methods(kind: str | None, as_json: bool) -> None:
     """List what there is, with version, cost, direction and citation."""
-    if kind is not None and kind.rstrip("s") not in REGISTRIES and kind not in REGISTRIES:
-        raise unknown("limen bench list, kind", kind, REGISTRIES)
-    chosen = [kind if kind in REGISTRIES else kind.rstrip("s")] if kind else list(REGISTRIES)
+    from .zoo.networks import LOADERS
+    from .zoo.pictures import IMAGES
+
+    kinds = {**REGISTRIES, IMAGES.kind: IMAGES, LOADERS.kind: LOADERS}
+    found = [each for each in kinds if kind in (None, each, f"{each}s") or (kind and kind.rstrip("s") == each)]
+    if not found:
+        raise unknown("limen bench list, kind", kind, kinds)
     cards = [
-        {**REGISTRIES[each].card(name).facts(), "group": REGISTRIES[each].group(name)}
-        for each in chosen
-        for name in REGISTRIES[each].names()
+        {**kinds[each].card(name).facts(), "group": kinds[each].group(name)}
+        for each in found
+        for name in kinds[each].names()
     ]
     if as_json:
         click.echo(json.dumps(cards, indent=2))
@@ -92,14 +96,14 @@ def list_methods(kind: str | None, as_json: bool) -> None:
     from rich.table import Table
 
     console = Console()
-    for each in chosen:
+    for each in found:
         rows = [card for card in cards if card["kind"] == each]
         if not rows:
             continue
         is_metric = each == "metric"
         table = Table(title=each, title_justify="left", box=None, pad_edge=False)
         for heading in ["name", *(["question", "better"] if is_metric else []), "what it is", "cost", "source"]:
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, overflow="fold", no_wrap=heading in ("name", "question", "better"))
         for card in rows:
             arrow = {"up": "higher", "down": "lower", "none": "-"}[card["direction"]] if is_metric else ""
             extra = [card["group"], arrow] if is_metric else []

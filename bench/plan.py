@@ -17,6 +17,11 @@ from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCar
 Entry = str | dict[str, dict[str, Any]]
 
 
+def one_or_many(value: Any) -> Any:
+    """Accept a single name where a list of names is due."""
+    return (value,) if isinstance(value, str) else value
+
+
 class ImagesSpec(Frozen):
     """Which pictures: a name the zoo knows, a split, and how many (drawn balanced, with a seed)."""
 
@@ -28,9 +33,11 @@ class ImagesSpec(Frozen):
 
 
 class ConceptsSpec(Frozen):
-    """Dictionaries to fit at some layers of the network, on one image set with concept labels."""
+    """Dictionaries to fit at some layers of a network, on one image set with concept labels."""
 
     images: ImagesSpec
+    network: tuple[str, ...] = ()
+    """The plan's networks, where none is given."""
     layers: tuple[str, ...] = Field(min_length=1)
     k: int = Field(ge=1)
     dictionaries: tuple[Entry, ...] = Field(min_length=1)
@@ -38,6 +45,8 @@ class ConceptsSpec(Frozen):
     seeds: int = Field(default=3, ge=2)
     crops: int = Field(default=6, ge=0)
     """Top crops kept for each atom, for people to look at."""
+
+    _text_is_one = field_validator("network", mode="before")(one_or_many)
 
 
 class Plan(Frozen):
@@ -52,10 +61,12 @@ class Plan(Frozen):
     null_draws: int = Field(default=5, ge=1)
     concepts: ConceptsSpec | None = None
 
-    @field_validator("network", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _text_is_one = field_validator("network", mode="before")(one_or_many)
+
+    @property
+    def concept_networks(self) -> tuple[str, ...]:
+        """The networks whose activations the dictionaries are fitted to."""
+        return (self.concepts.network or self.network) if self.concepts else ()
 
 
 @dataclass(frozen=True)

@@ -53,13 +53,12 @@ class Runner:
         layers = plan.concepts.layers if plan.concepts else ()
         seeds = plan.concepts.seeds if plan.concepts else 0
         maps_cells = 2 + len(metrics) + len(attributions) * (1 + len(metrics))
-        self.progress.total(
-            len(plan.network) * (maps_cells + len(layers) * len(fits) * (seeds + len(concept_metrics))) + 1
-        )
+        concept_cells = len(layers) * len(fits) * (seeds + len(concept_metrics))
+        self.progress.total(len(plan.network) * maps_cells + len(plan.concept_networks) * concept_cells + 1)
         for name in plan.network:
             self._network(name, images, attributions, metrics)
-            for layer in layers:
-                self._concepts(name, layer, fits, concept_metrics)
+        for name, layer in itertools.product(plan.concept_networks, layers):
+            self._concepts(name, layer, fits, concept_metrics)
         return self._finish()
 
     def _cell(
@@ -268,7 +267,13 @@ class Runner:
                 draft.write_tensors({"crops": crops}, "crops.safetensors")
 
         config = {**base, **method.identity, "seed": seed}
-        return self._cell("dictionaries", config, f"{method.label} @ {base['layer']} seed {seed}", {}, make)
+        return self._cell(
+            "dictionaries",
+            config,
+            f"{method.label} @ {self._place(base['network'], base['layer'])} seed {seed}",
+            {},
+            make,
+        )
 
     def _score_dictionaries(
         self,
@@ -299,8 +304,17 @@ class Runner:
 
         config = {**metric.identity, "seed": self.plan.seed, "layer": layer}
         parents = {f"dictionary {index}": artifact.key for index, artifact in enumerate(fitted)}
-        artifact = self._cell("scores", config, f"{method.label} @ {layer}/{metric.label}", parents, make)
+        artifact = self._cell(
+            "scores",
+            config,
+            f"{method.label} @ {self._place(engine.network.name, layer)}/{metric.label}",
+            parents,
+            make,
+        )
         self.scores.append(_labelled(artifact, method, metric))
+
+    def _place(self, network: str, layer: str) -> str:
+        return layer if len(self.plan.concept_networks) == 1 else f"{network} {layer}"
 
     def _finish(self) -> Artifact:
         config = {**self.plan.model_dump(mode="json"), "fingerprints": self._fingerprints()}
@@ -320,13 +334,14 @@ class Runner:
         return artifact
 
     def _fingerprints(self) -> list[str]:
-        return [self.engines[name].network.fingerprint for name in self.plan.network]
+        return [engine.network.fingerprint for engine in self.engines.values()]
 
 
 def load_engines(plan: Plan, *, device: str, precision: str, progress: bool = True) -> dict[str, Engine]:
     """Load (or train) each network of a plan and put an engine on it."""
     networks: dict[str, Network] = {
-        name: zoo.load_network(name, device=device, progress=progress) for name in plan.network
+        name: zoo.load_network(name, device=device, progress=progress)
+        for name in dict.fromkeys((*plan.network, *plan.concept_networks))
     }
     return {name: Engine(network, device=device, precision=precision) for name, network in networks.items()}
 
@@ -357,7 +372,7 @@ def _predictions(images: ImageSet, logits: np.ndarray, name: Callable[[int], str
             predicted=int(predicted[index]),
             predicted_class=name(int(predicted[index])),
             probability=float(probabilities[index, predicted[index]]),
-            correct=bool(predicted[index] == images.labels[index]),
+            correct=name(int(predicted[index])) == images.classes[int(images.labels[index])],
         )
         for index, image_id in enumerate(images.ids)
     ]

@@ -124,7 +124,7 @@ class Draft:
         """Write numpy arrays as safetensors."""
         from safetensors.numpy import save_file
 
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, self.path / name)
+        save_file({key: np.asarray(value, order="C") for key, value in tensors.items()}, self.path / name)
 
     def write_bytes(self, data: bytes, name: str) -> None:
         """Write raw bytes, making sub-folders as needed."""
