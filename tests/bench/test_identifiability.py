@@ -65,7 +65,7 @@ def test_random_latents_score_the_published_floor_and_zero_when_corrected(object
     result = score_dictionaries("identifiability", [neurons(objects, signed=True)], data, null_draws=1)
     assert result.extra["published"].mean() == pytest.approx(1 - 4 / objects, abs=0.01)
     assert result.value.mean == pytest.approx(0, abs=0.03)
-    assert result.at_null
+    assert result.gain.mean == pytest.approx(0, abs=0.02)
     assert result.extra["random_codes"].mean() == pytest.approx(0, abs=0.03)
     assert result.extra["constant"].mean() == pytest.approx(1 - 4 / objects, abs=1e-9)
 

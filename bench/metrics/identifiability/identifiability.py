@@ -66,6 +66,8 @@ def identifiability(
     ----------
     arXiv:2502.12892, section 4.3 (the published variant)
     """
+    if null_draws < 1:
+        raise LimenError(f"metric 'identifiability', option 'null_draws': given {null_draws}, allowed is 1 or more.")
     labels, left_out = _labels(dictionaries, data)
     kept = ConceptData(data.train, data.test, labels.train, labels.test, labels.names)
     mean = data.train.mean(dim=0)
@@ -75,9 +77,9 @@ def identifiability(
         for draw in range(null_draws):
             stream = draws.spawn(index, draw)
             filters = stream.normal(one.k, one.d).T
-            null.append(_read((data.train - mean) @ filters, (data.test - mean) @ filters, labels, True))
+            null.append(_read((data.train - mean) @ filters, (data.test - mean) @ filters, labels, one.signed))
             noise = stream.normal(len(data.train), one.k), stream.normal(len(data.test), one.k)
-            blind.append(_read(*noise, labels, True))
+            blind.append(_read(*noise, labels, one.signed))
     column = "published" if preset == "ra-sae" else "value"
     ceiling = probe_accuracy(kept, draws.spawn("probe"))
     constant = constant_accuracy(labels)

@@ -25,7 +25,9 @@ from ...spaces.dictionary import ConceptData, Dictionary
     null="the least-squares reconstruction from as many random directions",
     ceiling="the best affine subspace of as many dimensions, fitted to the scored rows themselves",
 )
-def reconstruction_r2(dictionaries: Sequence[Dictionary], data: ConceptData, *, draws: Draws) -> Measurement:
+def reconstruction_r2(
+    dictionaries: Sequence[Dictionary], data: ConceptData, *, draws: Draws, null_draws: int = 10
+) -> Measurement:
     """Measure R2 of the reconstruction on held-out rows, against the mean of each feature.
 
     A row's value is `1 - |a - a'|^2 / V`, V the average squared distance of a row from the mean of each feature, so
@@ -37,6 +39,7 @@ def reconstruction_r2(dictionaries: Sequence[Dictionary], data: ConceptData, *, 
     data : ConceptData
         `test` is scored; the null reads from `train` its mean alone.
     draws : Draws
+    null_draws : random sets of directions a dictionary
 
     Returns
     -------
@@ -48,6 +51,8 @@ def reconstruction_r2(dictionaries: Sequence[Dictionary], data: ConceptData, *, 
     LimenError
         If there is no dictionary, or the held-out rows are all the same.
     """
+    if null_draws < 1:
+        raise LimenError(f"metric 'reconstruction_r2', option 'null_draws': given {null_draws}, allowed is 1 or more.")
     test = data.test.double()
     centred = test - test.mean(dim=0)
     variance = centred.square().sum(dim=1).mean()
@@ -65,8 +70,9 @@ def reconstruction_r2(dictionaries: Sequence[Dictionary], data: ConceptData, *, 
         values.append(1 - residual / variance)
         error.append((residual / test.square().sum(dim=1).clamp_min(1e-30)).sqrt())
         active.append((codes != 0).sum(dim=1).double())
-        atoms = draws.spawn(index).normal(one.k, one.d).double()
-        null.append(1 - _outside(test - mean, torch.linalg.qr(atoms.T).Q.T) / variance)
+        for draw in range(null_draws):
+            atoms = draws.spawn(index, draw).normal(one.k, one.d).double()
+            null.append(1 - _outside(test - mean, torch.linalg.qr(atoms.T).Q.T) / variance)
         ceiling.append(1 - _outside(centred, components[: one.k]) / variance)
     return Measurement(
         values=_average(values),

@@ -20,14 +20,16 @@ from ...spaces.dictionary import ConceptData, Dictionary
 @metric(
     version=1,
     citation="arXiv:2502.12892",
-    cost="one assignment (k, k) a pair, two more for its nulls, one for the centred value",
+    cost="3 + null_draws assignments (k, k) a pair",
     of="dictionary",
     direction="up",
     bounds=(-1.0, 1.0),
     null="two dictionaries of random unit atoms, as many as are alive",
     ceiling="1, a permuted copy",
 )
-def dictionary_stability(dictionaries: Sequence[Dictionary], data: ConceptData, *, draws: Draws) -> Measurement:
+def dictionary_stability(
+    dictionaries: Sequence[Dictionary], data: ConceptData, *, draws: Draws, null_draws: int = 5
+) -> Measurement:
     """Match the atoms of each pair of dictionaries one to one and average their cosines.
 
     Fits that reach the same atoms because nothing was left to chance score 1 as well: read the value beside R2, and
@@ -39,6 +41,7 @@ def dictionary_stability(dictionaries: Sequence[Dictionary], data: ConceptData, 
     data : ConceptData
         Atoms that are never active on `train` are dead; R2 is measured on `test`.
     draws : Draws
+    null_draws : pairs of random dictionaries averaged into the null of a pair
 
     Returns
     -------
@@ -55,7 +58,7 @@ def dictionary_stability(dictionaries: Sequence[Dictionary], data: ConceptData, 
     ----------
     arXiv:2502.12892, eq. 2.
     """
-    _check(dictionaries)
+    _check(dictionaries, null_draws)
     signed = any(one.signed for one in dictionaries)
     alive = [_alive(one, data.train) for one in dictionaries]
     fit = [_r2(one, data.test) for one in dictionaries]
@@ -65,7 +68,7 @@ def dictionary_stability(dictionaries: Sequence[Dictionary], data: ConceptData, 
         rows.append(
             {
                 "value": _matched(one, other, signed),
-                "null": _matched(stream.normal(*one.shape), stream.normal(*other.shape), signed),
+                "null": _chance(one, other, stream, null_draws, signed),
                 "null_matched": _matched(_alike(one, stream), _alike(other, stream), signed),
                 "centred": _matched(one - one.mean(dim=0), other - other.mean(dim=0), signed),
                 "r2_first": fit[first],
@@ -85,7 +88,11 @@ def dictionary_stability(dictionaries: Sequence[Dictionary], data: ConceptData, 
     )
 
 
-def _check(dictionaries: Sequence[Dictionary]) -> None:
+def _check(dictionaries: Sequence[Dictionary], null_draws: int) -> None:
+    if null_draws < 1:
+        raise LimenError(
+            f"metric 'dictionary_stability', option 'null_draws': given {null_draws}, allowed is 1 or more."
+        )
     if len(dictionaries) < 2:
         raise LimenError(
             f"metric 'dictionary_stability': given {len(dictionaries)} dictionary, allowed are two or more fits."
@@ -112,6 +119,13 @@ def _matched(first: Tensor, second: Tensor, signed: bool) -> float:
     cosines = host(_unit(first.double()) @ _unit(second.double()).T)
     gain = np.abs(cosines) if signed else cosines
     return float(gain[linear_sum_assignment(gain, maximize=True)].sum() / max(gain.shape))
+
+
+def _chance(one: Tensor, other: Tensor, draws: Draws, count: int, signed: bool) -> float:
+    """Average the matched cosine of random atoms, as many as there are found ones."""
+    return float(
+        np.mean([_matched(draws.normal(*one.shape), draws.normal(*other.shape), signed) for _ in range(count)])
+    )
 
 
 def _unit(atoms: Tensor) -> Tensor:
