@@ -322,16 +322,7 @@ class Runner:
         def make(draft: Any) -> None:
             draft.write_rows(frame(Score, self.scores), "table.parquet")
 
-        parents = dict(self.parents)
-        self.progress.begin("runs")
-        key = artifact_key("runs", config, list(parents.values()))
-        artifact = self.store.get("runs", key)
-        if artifact is None:
-            with self.store.write("runs", config, parents=parents, seed=self.plan.seed) as draft:
-                make(draft)
-            artifact = self.store.open("runs", key)
-        self.progress.done(False)
-        return artifact
+        return self._cell("runs", config, "", dict(self.parents), make)
 
     def _fingerprints(self) -> list[str]:
         return [engine.network.fingerprint for engine in self.engines.values()]
