@@ -29,6 +29,7 @@ from .models.anova import anova
 from .models.cluster_glm import cluster_glm
 from .models.item_means import item_means
 from .models.link import EXACT_UP_TO, FEWEST, link, smallest_p
+from .models.mixed_model import flag_disagreement, mixed_model
 from .models.model_split import model_split
 from .models.participant_means import participant_means
 from .models.utility import Formula, bootstrap_utilities, groups_of, utility
@@ -121,7 +122,7 @@ def analyse(study: Study, scores: pd.DataFrame | None = None) -> Analysed:
     trials, base = study.answers(), study.baseline
     results = {
         "participant_means": participant_means(trials, baseline=base),
-        "cluster_glm": cluster_glm(trials, baseline=base),
+        **_primary_and_companion(trials, base),
         "utility": utility(trials, baseline=base, bootstrap=RESAMPLES),
         "model_split": model_split(trials, baseline=base),
         "anova": anova(trials, baseline=base),
@@ -145,6 +146,21 @@ def analyse(study: Study, scores: pd.DataFrame | None = None) -> Analysed:
         answer=answer,
         further=further,
     )
+
+
+def _primary_and_companion(trials: pd.DataFrame, baseline: str) -> dict[str, Result]:
+    """Run the mixed model and, beside it, the clustered regression, which is primary where the mixed model failed."""
+    mixed = mixed_model(trials, baseline=baseline)
+    if not mixed.of("accuracy difference"):
+        return {"mixed_model": mixed, "cluster_glm": cluster_glm(trials, baseline=baseline, role="primary")}
+    companion = cluster_glm(trials, baseline=baseline, role="companion")
+    return {"mixed_model": flag_disagreement(mixed, companion), "cluster_glm": companion}
+
+
+def primary_of(results: Mapping[str, Result]) -> Result:
+    """Return the analysis that answers the study's question: the mixed model, or its companion where that failed."""
+    mixed = results["mixed_model"]
+    return mixed if mixed.of("accuracy difference") else results["cluster_glm"]
 
 
 def _scores(path: str | Path | None) -> pd.DataFrame | None:
@@ -210,11 +226,11 @@ def _warnings(study: Study, results: Mapping[str, Result]) -> list[str]:
 
 
 def _answer(study: Study, results: Mapping[str, Result]) -> tuple[str, str]:
-    glm = results["cluster_glm"]
-    contrasts = glm.of("accuracy difference")
+    primary = primary_of(results)
+    contrasts = primary.of("accuracy difference")
     who = "simulated observers" if study.simulated else "people"
     if not contrasts:
-        reasons = "; ".join(FLAGS[flag] for flag in glm.all_flags())
+        reasons = "; ".join(FLAGS[flag] for flag in primary.all_flags())
         return f"No condition could be compared with the {study.baseline} condition: {reasons}.", ""
     reliable = [item for item in contrasts if item.p_adjusted < ALPHA]
     methods = [item for item in contrasts if item.label != "control"] or list(contrasts)
@@ -299,7 +315,12 @@ def _tables(analysed: Analysed) -> dict[str, tables.Table]:
         tables.exclusion_table(analysed.exclusions),
         tables.accuracy_table(means, order),
         tables.session_table(means, order, seen=_seen(study)),
-        tables.glm_table(results["cluster_glm"]),
+        tables.contrast_table(
+            primary_of(results), name="contrasts", caption="Each condition against the baseline (primary)"
+        ),
+        tables.contrast_table(
+            results["cluster_glm"], name="companion", caption="The same contrasts by the clustered regression"
+        ),
         tables.utility_table(results["utility"], order, study.baseline),
         tables.omnibus_table(results["anova"]),
         tables.comparison_table(results["anova"]),
@@ -424,6 +445,7 @@ def _page(
         answer=analysed.answer,
         further=analysed.further,
         results=analysed.results,
+        primary=primary_of(analysed.results),
         pictures=pictures,
         tables=sheets,
         warnings=analysed.warnings,

@@ -76,8 +76,8 @@ def session_table(result: Result, order: Sequence[str], *, seen: bool) -> Table:
     )
 
 
-def glm_table(result: Result) -> Table:
-    """Give each condition's contrast with the baseline from the clustered logistic regression."""
+def contrast_table(result: Result, *, name: str, caption: str) -> Table:
+    """Give each condition's contrast with the baseline from a logistic analysis."""
     rows = []
     for item in result.of("accuracy difference"):
         ratio = result.get("odds ratio", item.label)
@@ -92,12 +92,12 @@ def glm_table(result: Result) -> Table:
             )
         )
     return Table(
-        name="contrasts",
-        caption="Each condition against the baseline",
+        name=name,
+        caption=caption,
         header=("Condition", "Difference in points [95 %]", "Odds ratio [95 %]", "Test", "p", "p (Holm)"),
         rows=tuple(rows),
         frame=_frame(result.estimates),
-        note="Difference: model-based accuracy, averaged over sessions, in percentage points. Odds ratio: marginal.",
+        note="Difference: model-based accuracy, averaged over sessions, in percentage points.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from bench.registry import registered, unknown
 
 from ..people import conditions_of
 from ..results import NAN, Estimate, Result, holm
+from ..separation import adjust, exact_estimate, exponentiate, separated_conditions
 
 MAX_LOG_ODDS = 10.0
 
@@ -119,12 +120,6 @@ def _semi_definite(covariance: np.ndarray) -> tuple[np.ndarray, bool]:
     return (vectors * np.clip(values, 0, None)) @ vectors.T, True
 
 
-def exact_interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Clopper and Pearson's interval of a share."""
-    bounds = stats.binomtest(right, n).proportion_ci(level, method="exact")
-    return float(bounds.low), float(bounds.high)
-
-
 @registered("analysis", version=1, citation="doi:10.1198/jbes.2010.07136")
 def cluster_glm(
     trials: pd.DataFrame,
@@ -156,9 +151,8 @@ def cluster_glm(
     names = conditions_of(trials, baseline)
     if baseline not in set(trials["condition"]):
         raise unknown("GLM, baseline", baseline, sorted(trials["condition"].unique()))
-    rates = trials.groupby("condition")["correct"].mean()
-    separated = [name for name in names if rates[name] in (0.0, 1.0)]
-    aside = [_exact(trials, name, level) for name in separated]
+    separated = separated_conditions(trials, names)
+    aside = [exact_estimate(trials, name, level) for name in separated]
     kept = trials[~trials["condition"].isin(separated)]
     used = [name for name in names if name not in separated]
     if baseline in separated or len(used) < 2:
@@ -213,8 +207,8 @@ def _contrasts(fit: Fit, cells: dict[str, np.ndarray], names: list[str], level: 
         unit[index] = 1.0
         ratios.append(_wald(fit, "odds ratio", name, float(fit.coefficients[index]), unit, t, level, rows, test=True))
     adjusted = holm(item.p for item in ratios)
-    ratios = [_adjust(_exponentiate(item), p) for item, p in zip(ratios, adjusted, strict=True)]
-    differences = [_adjust(item, r.p_adjusted, r) for item, r in zip(differences, ratios, strict=True)]
+    ratios = [adjust(exponentiate(item), p) for item, p in zip(ratios, adjusted, strict=True)]
+    differences = [adjust(item, r.p_adjusted, r) for item, r in zip(differences, ratios, strict=True)]
     return [*differences, *ratios, *found]
 
 
@@ -239,28 +233,6 @@ def _wald(
         interval="two-way cluster-robust, t", statistic="t" if test else "", statistic_value=statistic,
         p=float(2 * stats.t.sf(abs(statistic), fit.df)) if known and test else NAN, extra={"standard_error": error},
         flags=() if known else ("undefined",),
-    )  # fmt: skip
-
-
-def _exponentiate(item: Estimate) -> Estimate:
-    extra = {"log_odds": item.value, "log_odds_standard_error": item.extra["standard_error"]}
-    return replace(item, value=math.exp(item.value), low=math.exp(item.low), high=math.exp(item.high), extra=extra)
-
-
-def _adjust(item: Estimate, p: float, source: Estimate | None = None) -> Estimate:
-    if source is not None:
-        item = replace(
-            item, statistic=source.statistic, statistic_value=source.statistic_value, p=source.p, df=source.df
-        )
-    return replace(item, adjustment="Holm", p_adjusted=p)
-
-
-def _exact(trials: pd.DataFrame, name: str, level: float) -> Estimate:
-    answers = trials.loc[trials["condition"] == name, "correct"]
-    low, high = exact_interval(int(answers.sum()), len(answers), level)
-    return Estimate(
-        quantity="accuracy", label=name, value=float(answers.mean()), low=low, high=high, level=level, n=len(answers),
-        unit="trials", interval="Clopper-Pearson (answers as independent)", flags=("separation",),
     )  # fmt: skip
 
 

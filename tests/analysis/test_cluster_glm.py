@@ -12,7 +12,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import special, stats
 
-from analysis.models.cluster_glm import cluster_glm, exact_interval, fit_logistic
+from analysis.models.cluster_glm import cluster_glm, fit_logistic
+from analysis.separation import exact_interval
 
 DATA = Path(__file__).parent / "data"
 REFERENCE = json.loads((DATA / "crossed_2afc_sim_reference.json").read_text())["glm"]

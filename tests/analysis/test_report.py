@@ -28,6 +28,7 @@ FEW = {
     "baseline": (0.56, 0.60, 0.62),
     "control": (0.55, 0.60, 0.61),
     "grad_cam": (0.85, 0.90, 0.92),
+    "rise": (0.57, 0.60, 0.62),
     "saliency": (0.57, 0.60, 0.62),
 }
 
@@ -167,8 +168,8 @@ def test_hostile_names_are_inert(synthetic_export, tmp_path):
 
 def test_exclusions_are_shown_with_what_they_change(written):
     frame = pd.DataFrame(results(written[0])["exclusions"])
-    assert list(frame["n"]) == [16] * 4
-    assert list(frame["n_everyone"]) == [17] * 4
+    assert list(frame["n"]) == [16] * 5
+    assert list(frame["n_everyone"]) == [17] * 5
 
 
 def test_the_flow_adds_up_in_every_condition(synthetic_export):
@@ -196,8 +197,8 @@ def test_people_who_withdrew_are_told_from_people_who_left(synthetic_export):
 def test_the_terminal_summary_repeats_the_answer_and_each_condition(written):
     lines = utility_lines(results(written[0]))
     assert results(written[0])["answer"] in lines
-    assert [line.split()[0] for line in lines[-4:]] == ["baseline", "control", "grad_cam", "saliency"]
-    assert lines[-4].endswith("1 by definition")
+    assert [line.split()[0] for line in lines[-5:]] == ["baseline", "control", "grad_cam", "rise", "saliency"]
+    assert lines[-5].endswith("1 by definition")
 
 
 def test_a_person_who_fails_two_checks_stands_in_both_rows(synthetic_export):
@@ -264,6 +265,7 @@ def test_a_condition_answered_all_right_is_reported_by_flags(synthetic_export, t
     page = write_report(synthetic_export(edit, people=6), tmp_path / "out", timestamp=STAMP)
     content = results(page)
     assert "separation" in content["analyses"]["cluster_glm"]["flags"]
+    assert "separation" in content["analyses"]["mixed_model"]["flags"]
     assert not [
         e for e in content["analyses"]["cluster_glm"]["estimates"] if e["label"] == "rise" and e["p"] is not None
     ]
