@@ -65,6 +65,12 @@ def test_an_image_changed_in_place_is_not_mistaken_for_itself(engine: Engine, im
     assert not torch.equal(engine.scores(images)[0], before[0])
 
 
+def test_images_that_differ_in_their_last_number_are_told_apart(engine: Engine, images: Tensor) -> None:
+    other = images[:1].clone()
+    other[0, -1, -1, -1] += 1
+    assert not torch.equal(engine.scores(images[:1]), engine.scores(other))
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 @pytest.mark.parametrize("baseline", ["zero", "mean", "blur"])
 def test_perturbed_scores_agree_with_one_copy_after_the_other(
@@ -191,6 +197,14 @@ def test_the_engine_counts_images(engine: Engine, images: Tensor) -> None:
     assert (outer.forwards, outer.backwards) == (28, 8)
     assert outer.seconds >= inner.seconds > 0
     assert outer.peak_bytes >= inner.peak_bytes > 0
+
+
+def test_a_meter_goes_on_after_one_inside_it_that_counted_the_same(engine: Engine, images: Tensor) -> None:
+    with engine.meter() as outer:
+        with engine.meter(), engine.meter():
+            engine.scores(images)
+        engine.scores(images + 1)
+    assert outer.forwards == 8
 
 
 def test_a_meter_stops_at_the_end_of_its_context(engine: Engine, images: Tensor) -> None:
