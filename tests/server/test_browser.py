@@ -399,6 +399,38 @@ def test_a_picture_that_fails_to_load_blocks_its_trial_and_not_the_study(
     assert site.bodies("load") == [{"trial_id": trial["trial_id"], "failures": 1}]
 
 
+def test_a_lost_token_opens_the_same_session_again(arrive: Callable[..., Visitor], site: Site) -> None:
+    visitor = arrive()
+    visitor.page.goto(site.url)
+    visitor.go_to("instructions")
+    visitor.page.evaluate("localStorage.setItem('limen:small:token', 'not-a-token')")
+    visitor.page.reload()
+    assert visitor.screen == "welcome"
+    assert site.count(sessions) == 1
+
+
+def test_a_lost_token_makes_no_second_session_of_a_person_who_came_by_a_recruiters_link(
+    arrive: Callable[..., Visitor], site: Site
+) -> None:
+    visitor = arrive().come().go_to("instructions")
+    visitor.page.evaluate("localStorage.setItem('limen:small:token', 'not-a-token')")
+    visitor.page.reload()
+    assert visitor.screen == "trouble"
+    assert "open the link" in visitor.page.locator("main").inner_text()
+    visitor.come()
+    assert visitor.screen == "welcome"
+    assert site.count(sessions) == 1
+
+
+def test_a_study_without_a_place_left_says_so(arrive: Callable[..., Visitor], site: Site) -> None:
+    visitor = arrive()
+    refusal = {"error": "full", "message": "This study has all the participants it needs."}
+    visitor.page.route("**/api/sessions", lambda route: route.fulfill(status=403, json=refusal))
+    visitor.come()
+    assert visitor.screen == "trouble"
+    assert refusal["message"] in visitor.page.locator("main").inner_text()
+
+
 def test_a_second_window_waits_until_the_first_is_closed(arrive: Callable[..., Visitor], site: Site) -> None:
     first = arrive().come().go_to("instructions")
     second = Visitor(site, first.page.context.new_page())
@@ -537,7 +569,7 @@ def test_when_the_end_does_not_come_there_is_another_code_and_a_copy(
     assert [(event["kind"], event["body"]) for event in copy["events"]] == [("debrief", "{}")]
 
 
-@pytest.mark.parametrize("mode", ["visual", "data-only"])
+@pytest.mark.parametrize("mode", [pytest.param("visual", marks=pytest.mark.long), "data-only"])
 def test_the_trial_type_simulates_a_person(arrive: Callable[..., Visitor], site: Site, mode: str) -> None:
     visitor = arrive()
     visitor.page.goto(f"{site.url}?simulate={mode}")

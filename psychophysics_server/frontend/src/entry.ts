@@ -1,8 +1,9 @@
 /** How a person comes in: recruiter parameters become a token and leave the address bar; one window at a time. */
 
-import { Api } from "./api";
+import { Api, ApiError } from "./api";
 import type { Memory } from "./storage";
 import type { SessionState } from "./wire";
+import { words } from "./words";
 
 /** Take the query out of the address bar and return it. */
 export function takeParameters(): Record<string, string> {
@@ -33,14 +34,18 @@ export function takeSimulation(parameters: Record<string, string>): Simulation {
 /** Make the server's client for this study; it opens the session again whenever its token is not known. */
 export async function connect(study: string, memory: Memory, parameters: Record<string, string>, simulation: Simulation): Promise<Api> {
   const client = clientId(memory);
+  const named = Object.keys(parameters).length > 0;
   const open = async (): Promise<string> => {
+    // Whoever came by a recruiter's link would get a second session under this browser's own name.
+    if (!named && memory.get("named")) throw new ApiError(401, "token", words.trouble.link);
+    if (named) memory.set("named", "yes");
     const { token } = await api.open(study, client, parameters, simulation ? "bot" : "live");
     memory.set("token", token);
     return token;
   };
   const api: Api = new Api(open);
   // Parameters name a person, who may be another one than the last; without them the token says who it is.
-  const token = Object.keys(parameters).length === 0 && !simulation ? memory.get("token") : null;
+  const token = !named && !simulation ? memory.get("token") : null;
   api.use(token ?? (await open()));
   return api;
 }

@@ -69,11 +69,14 @@ export async function openStore(session: string): Promise<Store> {
   }
 }
 
+/** `client`: who this browser is; `token`: the session's; `named`: set once a link's parameters said who the person is. */
+export type Remembered = "client" | "token" | "named";
+
 /** Values kept under one study's name; a browser that forbids it just remembers nothing. */
 export class Memory {
   constructor(private readonly study: string) {}
 
-  get(name: "client" | "token"): string | null {
+  get(name: Remembered): string | null {
     try {
       return localStorage.getItem(`limen:${this.study}:${name}`);
     } catch {
@@ -81,7 +84,7 @@ export class Memory {
     }
   }
 
-  set(name: "client" | "token", value: string | null): void {
+  set(name: Remembered, value: string | null): void {
     try {
       if (value === null) localStorage.removeItem(`limen:${this.study}:${name}`);
       else localStorage.setItem(`limen:${this.study}:${name}`, value);

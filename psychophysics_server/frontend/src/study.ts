@@ -94,7 +94,10 @@ export class Study {
         accept.disabled = refuse.disabled = true;
         outbox.add("consent", { accepted: true }).then(() => resolve(), reject);
       });
-      const refuse = button(words.consent.decline, "quiet", () => void decline());
+      const refuse = button(words.consent.decline, "quiet", () => {
+        accept.disabled = refuse.disabled = true;
+        decline().catch(reject);
+      });
       shell.show(
         "consent",
         element("h1", {}, consent.title),

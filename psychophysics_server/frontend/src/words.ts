@@ -81,7 +81,6 @@ export const words = {
   code: {
     title: "Thank you!",
     body: "All your answers are saved. This is your completion code:",
-    review: "Your code, which a person will review:",
     copy: "Copy the code",
     copied: "Copied",
     onward: "Go back to the recruitment site",
@@ -100,6 +99,6 @@ export const words = {
     title: "This study is open in another window",
     body: "Please go on there, or close the other window: this page continues by itself.",
   },
-  trouble: { title: "Something is in the way", retry: "Try again" },
+  trouble: { title: "Something is in the way", retry: "Try again", link: "Please open the link to this study again, the one that you were given." },
   offline: "No connection. You can go on; your answers are kept on this device.",
 } as const;
