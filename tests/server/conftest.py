@@ -235,18 +235,28 @@ def start(study: FrozenStudy, folder: Path, **more: Any) -> Running:
     return Running(study, app)
 
 
-@pytest.fixture
-def launch(tmp_path: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
-    """Start applications; each is drained and closed at the end."""
+def _launching(folder: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
     def begin(study: FrozenStudy | None = None, **more: Any) -> Running:
-        started.append(start(study or tiny, tmp_path, **more))
+        started.append(start(study or tiny, folder, **more))
         return started[-1]
 
     yield begin
     for running in started:
         running.app.extensions["limen"].close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
+    """Start applications; each is drained and closed at the end."""
+    yield from _launching(tmp_path, tiny)
+
+
+@pytest.fixture(scope="module")
+def launch_once(tmp_path_factory: pytest.TempPathFactory, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
+    """Start applications that the tests of one file share and do not change."""
+    yield from _launching(tmp_path_factory.mktemp("shared"), tiny)
 
 
 @pytest.fixture

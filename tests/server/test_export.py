@@ -21,21 +21,26 @@ from psychophysics_server.tables import events
 STALE = 3600.0
 
 
-@pytest.fixture
-def exported(running, tmp_path):
-    """Four people: one good, one who failed the catch trials, one who left, one who withdrew."""
+def take_part(running):
+    """Four people: one good, one who failed the catch trials, one who left, one who withdrew; and a bot."""
     catch = tuple(t.trial_id for cell in running.study.trials.values() for t in cell if t.is_catch)
-    people = {
-        name: running.person(f"5f00000000000000000000{number:02d}")
-        for number, name in enumerate(("good", "bad", "left", "gone"))
-    }
+    names = ("good", "bad", "left", "gone")
+    people = {name: running.person(f"5f00000000000000000000{number:02d}") for number, name in enumerate(names)}
     assert people["good"].take().complete().status_code == 200
     assert people["bad"].take(wrong=catch).complete().status_code == 200
     people["left"].take(stop_before=people["left"].trials()[6]["trial_id"])
     people["gone"].take()
     people["gone"].call("POST", "/api/withdraw", json={})
     running.person("bot-000001", source="bot").take().complete()
-    done = export(running.database, running.study, tmp_path / "out", stale_s=STALE)
+    return people
+
+
+@pytest.fixture(scope="module")
+def exported(launch_once, tmp_path_factory):
+    """Return (application, people, export); shared, so read only."""
+    running = launch_once()
+    people = take_part(running)
+    done = export(running.database, running.study, tmp_path_factory.mktemp("export") / "out", stale_s=STALE)
     return running, people, done
 
 
@@ -202,8 +207,8 @@ def test_the_guard_knows_the_ids_that_the_recruiter_gave():
     assert leak("5f3a0000000000000000abcd", known=frozenset({"5f3a0000000000000000abcd"}), private=frozenset()) is None
 
 
-def test_an_export_that_would_give_someone_away_is_not_written(exported, tmp_path):
-    running, people, _ = exported
+def test_an_export_that_would_give_someone_away_is_not_written(running, tmp_path):
+    people = take_part(running)
     last = people["left"].sent[-1]
     body = json.loads(last["body"]) | {"response": "5f3a0000000000000000abcd"}
 
