@@ -54,6 +54,8 @@ class Analysed:
     results: Mapping[str, Result]
     flow: pd.DataFrame
     exclusions: pd.DataFrame
+    everyone: Result | None
+    """The primary analysis with the excluded people back in; None if nobody was excluded."""
     scores: pd.DataFrame | None
     warnings: tuple[str, ...]
     answer: str
@@ -141,6 +143,7 @@ def analyse(study: Study, scores: pd.DataFrame | None = None) -> Analysed:
         results=results,
         flow=flow(study),
         exclusions=with_and_without(study, FORMULA),
+        everyone=_everyone(study),
         scores=scores,
         warnings=tuple(warnings),
         answer=answer,
@@ -155,6 +158,13 @@ def _primary_and_companion(trials: pd.DataFrame, baseline: str) -> dict[str, Res
         return {"mixed_model": mixed, "cluster_glm": cluster_glm(trials, baseline=baseline, role="primary")}
     companion = cluster_glm(trials, baseline=baseline, role="companion")
     return {"mixed_model": flag_disagreement(mixed, companion), "cluster_glm": companion}
+
+
+def _everyone(study: Study) -> Result | None:
+    trials = study.answers(exclusions=False)
+    if trials["participant_id"].nunique() == study.answers()["participant_id"].nunique():
+        return None
+    return primary_of(_primary_and_companion(trials, study.baseline))
 
 
 def primary_of(results: Mapping[str, Result]) -> Result:
@@ -326,6 +336,9 @@ def _tables(analysed: Analysed) -> dict[str, tables.Table]:
         tables.comparison_table(results["anova"]),
         tables.item_table(results["item_means"]),
     ]
+    if analysed.everyone is not None:
+        caption = "Each condition against the baseline, nobody excluded"
+        found.append(tables.contrast_table(analysed.everyone, name="contrasts_everyone", caption=caption))
     if results["model_split"].estimates:
         found.append(tables.split_table(results["model_split"], order))
     if "link" in results:
@@ -416,6 +429,7 @@ def _write_beside(
         "analyses": {name: result.json() for name, result in analysed.results.items()},
         "flow": plain(analysed.flow),
         "exclusions": plain(analysed.exclusions),
+        "without_exclusions": None if analysed.everyone is None else analysed.everyone.json(),
         "warnings": list(analysed.warnings),
         "provenance": provenance,
     }

@@ -170,6 +170,8 @@ def test_exclusions_are_shown_with_what_they_change(written):
     frame = pd.DataFrame(results(written[0])["exclusions"])
     assert list(frame["n"]) == [16] * 5
     assert list(frame["n_everyone"]) == [17] * 5
+    everyone = results(written[0])["without_exclusions"]
+    assert {item["n"] for item in everyone["estimates"]} == {17 * 5 * 21}
 
 
 def test_the_flow_adds_up_in_every_condition(synthetic_export):
@@ -214,6 +216,10 @@ def test_a_person_who_fails_two_checks_stands_in_both_rows(synthetic_export):
 def test_without_exclusions_both_halves_of_the_comparison_agree(synthetic_export):
     frame = with_and_without(load(synthetic_export(careless=0)), "ratio_of_means")
     assert list(frame["accuracy"]) == list(frame["accuracy_everyone"])
+
+
+def test_without_exclusions_the_primary_test_is_not_run_twice(synthetic_export):
+    assert analyse(load(synthetic_export(careless=0, people=6))).everyone is None
 
 
 def test_participant_means_are_means_of_persons_not_of_trials():
