@@ -20,7 +20,7 @@ from ._curves import curve
     cost="steps + 1 forwards",
     of="maps",
     direction="down",
-    bounds=(float("-inf"), float("inf")),
+    bounds=(0.0, 1.0),
     null="the same curve for random maps",
 )
 def deletion(
@@ -45,7 +45,7 @@ def deletion(
     space : Space, coordinates and baseline
     draws : Draws, for ties
     steps : equal steps in places; fewer where there are fewer places
-    score : 'probability' (bounds are then 0 and 1) or 'logit' (Xplique's)
+    score : 'probability', or 'logit' (Xplique's), whose area has no bounds
 
     Returns
     -------
