@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,15 @@ def list_methods(kind: str | None, as_json: bool) -> None:
         for name in kinds[each].names()
     ]
     if as_json:
-        click.echo(json.dumps(cards, indent=2))
+        # JSON has no infinity: an open bound is null.
+        open_ended = [
+            {
+                name: [b if math.isfinite(b) else None for b in fact] if name == "bounds" else fact
+                for name, fact in card.items()
+            }
+            for card in cards
+        ]
+        click.echo(json.dumps(open_ended, indent=2, allow_nan=False))
         return
     from rich.console import Console
     from rich.table import Table

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .api import bootstrap
+from .overlay import enlarge, overlay, span
 from .records import Score
 from .store import Artifact
 
@@ -19,6 +20,10 @@ from .store import Artifact
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 INK, GREY, BAND = "#1b1f24", "#6b7480", "#dfe3e8"
 SHOWN = 6
+DRAWN = 192
+"""Pixels a side of a drawn picture."""
+PERCENTILE = 99.0
+"""Of a map's values, drawn at full strength; as in studies, so that a reader sees what participants see."""
 
 
 def explanations(images: Artifact, predictions: Artifact, maps: Mapping[str, Artifact]) -> Figure:
@@ -60,27 +65,15 @@ def side_by_side(pictures: np.ndarray, names: Sequence[str], maps: Mapping[str, 
     grid = figure.subplots(height, width, squeeze=False)
     for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         _bare(grid[row][0])
-        grid[row][0].imshow(picture, interpolation="bilinear")
+        grid[row][0].imshow(enlarge(picture, DRAWN))
         grid[row][0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=INK)
-        grey = picture.mean(2) / 255
         for column, values in enumerate(maps.values(), start=1):
-            axis = grid[row][column]
-            _bare(axis)
-            axis.imshow(overlay(grey, values[row]), interpolation="bilinear")
+            positive = np.maximum(values[row], 0)
+            _bare(grid[row][column])
+            grid[row][column].imshow(overlay(picture, positive, span(positive, PERCENTILE), DRAWN))
     for column, name in enumerate(["image", *maps]):
         grid[0][column].set_title(name.replace(" (", "\n(").replace("_", "\n", 1), fontsize=8, color=INK)
     return figure
-
-
-def overlay(grey: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Blend a signed map over a grey picture: orange speaks for the answer, blue against it; float (H, W, 3)."""
-    top = float(np.quantile(np.abs(values), 0.995)) or 1.0
-    strength = np.clip(values / top, -1, 1)[..., None]
-    base = np.repeat((0.25 + 0.6 * grey)[..., None], 3, 2)
-    warm, cold = np.array([0.90, 0.38, 0.0]), np.array([0.0, 0.36, 0.78])
-    colour = np.where(strength > 0, warm, cold)
-    weight = np.abs(strength) ** 0.8 * 0.9
-    return np.asarray(base * (1 - weight) + colour * weight)
 
 
 def by_group(images: Artifact, artifacts: Mapping[str, Artifact], label: str, reference: str) -> Figure:

@@ -43,6 +43,7 @@ class ConceptsSpec(Frozen):
     dictionaries: tuple[Entry, ...] = Field(min_length=1)
     metrics: tuple[Entry, ...] = ()
     seeds: int = Field(default=3, ge=2)
+    """Replicates of each dictionary: each has its own seed and its own bootstrap of the activations."""
     crops: int = Field(default=6, ge=0)
     """Top crops kept for each atom, for people to look at."""
 

@@ -183,8 +183,8 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
     )
     drawn["explanations"] = (
         "Explanations side by side",
-        "Each row is one image with the class the network answered; each column a method. One scale per map: "
-        "the 99.5th percentile of its absolute values; orange speaks for the answer, blue against it.",
+        "Each row is one image with the class the network answered; each column a method. Credit for "
+        "the answer, each map on its own scale from its 1st to its 99th percentile; light is strong.",
         figures.explanations(images, predictions, maps),
     )
     located = _of_metric(parents, store, "energy_in_mask")

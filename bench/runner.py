@@ -16,6 +16,7 @@ from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
 from .records import ImageRow, PredictionRow, Score, ScoreRow, frame
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS
+from .spaces import Pixels
 from .spaces.dictionary import ConceptData, Dictionary, top_positions
 from .store import Artifact, Store, artifact_key
 
@@ -127,7 +128,7 @@ class Runner:
         config = {
             **method.identity,
             "network": engine.network.name,
-            "space": "pixels",
+            "space": Pixels().name,
             "seed": self.plan.seed,
         }
         return self._cell("explanations", config, method.label + suffix, base, make)
@@ -239,7 +240,9 @@ class Runner:
         }
         for method in fits:
             fitted = [self._fit(method, engine, data, base, seed, test, activations) for seed in range(spec.seeds)]
-            dictionaries = [Dictionary.load(artifact.file("dictionary.safetensors")) for artifact in fitted]
+            dictionaries = [
+                Dictionary.load(artifact.file("dictionary.safetensors")).apply(engine.place) for artifact in fitted
+            ]
             for metric in metrics:
                 self._score_dictionaries(metric, method, engine, layer, dictionaries, data, fitted)
 
@@ -266,7 +269,7 @@ class Runner:
                 crops = _crops(engine, fitted, activations, pictures.pictures, spec.crops)
                 draft.write_tensors({"crops": crops}, "crops.safetensors")
 
-        config = {**base, **method.identity, "seed": seed}
+        config = {**base, **method.identity, "seed": seed, "rows": "bootstrap"}
         return self._cell(
             "dictionaries",
             config,
@@ -410,7 +413,7 @@ def _concept_data(engine: Engine, layer: str, train: ImageSet, test: ImageSet) -
     taps = [engine.tap(engine.inputs(part.pictures), layer) for part in (train, test)]
     pooled = [tap.flatten(2).mean(2) if tap.ndim > 2 else tap for tap in taps]
     labels = [
-        None if part.concepts is None else engine.prepare(part.concepts.astype(np.float32)) > 0
+        None if part.concepts is None else engine.place(part.concepts)
         for part in (train, test)
     ]
     data = ConceptData(

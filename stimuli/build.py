@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config import parse_config
+from bench.overlay import SEQUENTIAL
 from bench.records import frame
 from bench.registry import LimenError
 from bench.store import Artifact, Store, artifact_key, sha256_file
@@ -163,7 +164,7 @@ def _protocol(made: Plan, drawn: Drawn) -> dict[str, Any]:
         },
         "pool": drawn.pool,
         "rules": drawn.rules,
-        "renderer": {"version": render.VERSION, "colours": render.SEQUENTIAL},
+        "renderer": {"version": render.VERSION, "colours": SEQUENTIAL},
     }
 
 

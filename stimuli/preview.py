@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.images import encode_png
 from bench.registry import LimenError
 
 from .protocol import Drawn
 from .records import ItemRow, StudyFile
-from .render import png
 
 PAPER, INK, SOFT = (255, 255, 255), (30, 32, 36), (100, 104, 110)
 THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 138
@@ -93,7 +93,7 @@ def _grid(title: str, heads: list[str], pictures: list[list[Image.Image]], notes
         pen.multiline_text((MARGIN, y + 4), note, fill=SOFT, font=plain, spacing=5)
         for column, picture in enumerate(cells):
             canvas.paste(picture, (MARGIN + NOTE + column * (THUMB + GAP), y))
-    return png(np.asarray(canvas))
+    return encode_png(np.asarray(canvas))
 
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

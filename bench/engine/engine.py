@@ -116,6 +116,10 @@ class Engine:
             )
         return given.detach().to(self.device, torch.float32).contiguous()
 
+    def place(self, values: Tensor | np.ndarray) -> Tensor:
+        """Put any numbers on the device, as they are: labels, atoms, weights."""
+        return torch.as_tensor(values).detach().to(self.device)
+
     def targets(self, images: Tensor | np.ndarray, targets: Any = None) -> Tensor:
         """Return target classes int64 (N,) on the device; None = the class the network predicts for each image.
 

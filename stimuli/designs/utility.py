@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
+from bench.overlay import enlarge, overlay
 from bench.registry import LimenError
 
 from ..balance import seeded, spread
 from ..protocol import BASELINE, Drawn, Material, design
 from ..records import CellRow, ItemRow, Texts
-from ..render import Album, Scope, Show, check_finite, enlarge, overlay, spans, strength
+from ..render import Album, Scope, Show, check_finite, spans, strength
 from . import _utility_texts
 from ._utility_audit import audit
 from ._utility_practice import practice_machine

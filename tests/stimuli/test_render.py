@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.images import encode_png
+from bench.overlay import enlarge, overlay, span
 from bench.registry import LimenError
-from stimuli.render import Album, check_finite, enlarge, overlay, png, span, spans, strength
+from stimuli.render import Album, check_finite, spans, strength
 
 GREY = np.full((16, 16, 3), 128, dtype=np.uint8)
 
@@ -75,8 +77,8 @@ def test_the_scope_decides_what_shares_a_scale() -> None:
 
 
 def test_equal_pixels_give_equal_bytes_without_metadata() -> None:
-    first = png(GREY)
-    assert first == png(GREY.copy())
+    first = encode_png(GREY)
+    assert first == encode_png(GREY.copy())
     assert b"tEXt" not in first
     assert b"tIME" not in first
 
