@@ -342,6 +342,8 @@ def test_unsent_answers_outlive_a_reload(arrive: Callable[..., Visitor], site: S
     visitor.page.route("**/api/events", lambda route: route.abort())
     visitor.go_on().go_on()
     visitor.page.reload()
+    assert visitor.screen == "welcome"
+    assert visitor.queued() >= 2
     visitor.page.unroute("**/api/events")
     visitor.page.evaluate("dispatchEvent(new Event('online'))")
     visitor.wait_until_sent()

@@ -8,6 +8,7 @@ import { watchConduct } from "./conduct";
 import { connect, enter, type Simulation, takeParameters, takeSimulation } from "./entry";
 import { ConflictError, Outbox } from "./outbox";
 import { loadImage, pause, Pictures } from "./pictures";
+import { withUnsent } from "./resume";
 import { Shell } from "./shell";
 import { Memory, openStore } from "./storage";
 import { Study, type Surroundings } from "./study";
@@ -28,9 +29,10 @@ class Visit {
   ) {}
 
   async run(): Promise<void> {
-    const state = await enter(this.api, () => this.shell.end("elsewhere", words.elsewhere));
-    const told: Surroundings["told"] = { practice: state.practice, verdicts: new Map() };
-    const outbox = await this.openOutbox(state, told);
+    const held = await enter(this.api, () => this.shell.end("elsewhere", words.elsewhere));
+    const told: Surroundings["told"] = { practice: held.practice, verdicts: new Map() };
+    const outbox = await this.openOutbox(held, told);
+    const state = withUnsent(held, outbox.unsent);
     this.outbox = outbox;
     this.shell.offerWithdrawal(state.state === "COMPLETE" ? null : (reason) => this.withdraw(reason, words.leave.done));
     let onScreen: string | null = null;
@@ -50,7 +52,7 @@ class Visit {
       if (this.over || outbox.lastSeq === 0) return;
       outbox.add("focus", { what, at_ms: at, trial_id: onScreen }).catch(() => undefined);
     });
-    await study.run(state.next_seq > 1);
+    await study.run(outbox.lastSeq > 0);
   }
 
   /** Show what went wrong and offer to begin again from what is saved. */

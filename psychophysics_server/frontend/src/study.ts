@@ -134,6 +134,8 @@ export class Study {
   private async practice(trials: Trial[]): Promise<void> {
     const { shell, told } = this.around;
     const text = words.practice;
+    // The server decides about practice, so it must first hear of all answers that an earlier page could not send.
+    await this.around.outbox.flushed();
     if (told.practice?.over) return;
     while (!told.practice?.over) {
       const attempt = told.practice?.attempt ?? 1;
