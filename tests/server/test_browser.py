@@ -302,7 +302,7 @@ def test_a_refusal_of_consent_keeps_nothing(arrive: Callable[..., Visitor], site
     visitor = arrive().come()
     assert visitor.screen == "consent"
     visitor.page.get_by_role("button", name="I do not want to take part").click()
-    assert visitor.screen == "farewell"
+    visitor.page.wait_for_selector("[data-page=farewell]")
     assert site.count(events) == 0
     assert [row.reason for row in site.rows(tombstones)] == ["no consent"]
 
@@ -313,7 +313,7 @@ def test_a_withdrawal_deletes_the_answers_here_and_there(arrive: Callable[..., V
     visitor.page.get_by_label("Reason").fill("Too long for me")
     visitor.page.keyboard.press("f")
     visitor.page.get_by_role("button", name="Withdraw and delete my answers").click()
-    assert visitor.screen == "farewell"
+    visitor.page.wait_for_selector("[data-page=farewell]")
     visitor.wait_until_sent()
     assert site.count(events) == 0
     assert [row.reason for row in site.rows(tombstones)] == ["Too long for mef"]
