@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -101,15 +102,11 @@ def kill_while_bots_run(process, *, bots, kills):
 
 def wait_for_events(process, count, done):
     """Look at the file itself until it holds `count` events; False if the bots ended before."""
-    database = existing_database(process.database)
-    try:
-        while not done.wait(0.01):
-            with database.read() as connection:
-                if len(connection.execute(select(events.c.seq)).all()) >= count:
-                    return True
-        return False
-    finally:
-        database.close()
+    with contextlib.closing(sqlite3.connect(f"file:{process.database}?mode=ro", uri=True)) as connection:
+        while not done.wait(0.003):
+            if connection.execute("select count(*) from events").fetchone()[0] >= count:
+                return True
+    return False
 
 
 def check_nothing_lost_or_doubled(process, journeys):
