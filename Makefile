@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check serve pictures clean
+.PHONY: demo test test-all check frontend pictures clean
 
 $(STAMP): pyproject.toml constraints.txt psychophysics_server/frontend/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limen needs Python 3.11 or newer; this is " + sys.version.split()[0])'
@@ -14,13 +14,17 @@ $(STAMP): pyproject.toml constraints.txt psychophysics_server/frontend/package-l
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-demo: $(STAMP)
+# Does nothing where the built pages match their sources.
+frontend: $(STAMP)
+	$(BIN)/python psychophysics_server/frontend/build_hook.py
+
+demo: frontend
 	$(BIN)/limen demo
 
-test: $(STAMP)
+test: frontend
 	$(BIN)/python -m pytest -m 'not long'
 
-test-all: $(STAMP)
+test-all: frontend
 	$(BIN)/python -m pytest
 
 check: $(STAMP)

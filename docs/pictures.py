@@ -53,7 +53,7 @@ def trial(demo: Path) -> None:
         serve = ["study", "serve", study, "--store", store, "--db", database, "--port", str(port), "--dev"]
         name = "utility-demo"
         with serving(serve, port, place):
-            url = f"http://127.0.0.1:{port}/study/{name}/?preview=preview"
+            url = f"http://127.0.0.1:{port}/study/{name}/?preview=preview&cell=grad_cam-1"
             script = ROOT / "tests" / "server" / "make_screenshots.py"
             subprocess.run([sys.executable, str(script), "--url", url, "-o", str(place)], check=True)
         for picture in ("trial_train", "trial_test"):
