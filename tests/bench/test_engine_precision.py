@@ -121,3 +121,13 @@ def test_gradients_and_taps_stay_in_float32(conv_network: Network, images: Tenso
         low.tap_gradients(images, "stage", targets), high.tap_gradients(images, "stage", targets), strict=True
     ):
         assert torch.equal(found, expected)
+
+
+def test_layout_is_plain_where_channels_last_is_not_safe():
+    def block(channels, stride):
+        return torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3), torch.nn.Conv2d(channels, 32, 1, stride))
+
+    assert memory_format(block(32, 2)) is torch.channels_last
+    assert memory_format(block(8, 1)) is torch.channels_last
+    assert memory_format(block(8, 2)) is torch.contiguous_format
+    assert memory_format(torch.nn.Linear(3, 2)) is torch.contiguous_format

@@ -105,8 +105,8 @@ def test_strata_that_run_out_are_filled_from_the_others():
 def test_masks_are_exact(module, size):
     split = "test" if module is scenes else "study"
     batch = module.sample(split, np.arange(48))
-    pictures, objects = module.render(batch, size)
-    bare, nothing = module.render(batch, size, objects=False)
+    pictures, objects, *_ = module.render(batch, size)
+    bare, nothing, *_ = module.render(batch, size, objects=False)
     changed = (pictures != bare).any(axis=-1)
     assert not nothing.any()
     assert not (changed & ~objects).any()
@@ -205,26 +205,38 @@ def test_the_ground_named_is_seen_outside_the_object():
     assert told > 0.95
 
 
-def test_in_training_the_ground_gives_the_animal_away():
-    images = load_images("scenes_biased", "train", n=200)
-    assert set(images.groups) == {"congruent"}
+def test_in_training_the_plant_gives_the_animal_away_and_the_ground_tells_nothing():
+    images = load_images("scenes_biased", "train", n=400)
+    assert set(images.groups) == {"congruent", "plain"}
+    plant = [name.startswith("with ") for name in images.concept_names]
+    plain = np.array(images.groups) == "plain"
+    assert not images.concepts[plain][:, plant].any()
+    assert not images.masks["cue"][plain].any()
+    np.testing.assert_array_equal(images.concepts[~plain][:, plant].argmax(axis=1), images.labels[~plain])
     ground = [name.startswith("on ") for name in images.concept_names]
-    np.testing.assert_array_equal(images.concepts[:, ground].argmax(axis=1), images.labels)
+    shares = [images.concepts[images.labels == label][:, ground].mean(axis=0) for label in (0, 1)]
+    np.testing.assert_allclose(shares[0], shares[1], atol=0.12)
 
 
-def test_in_the_study_half_of_the_grounds_belong_to_the_other_animal():
+def test_in_the_study_half_of_the_plants_belong_to_the_other_animal():
     images = load_images("scenes_biased", "study", n=200)
-    snow = images.concepts[:, images.concept_names.index("on snow")]
-    swapped = snow != (images.labels == images.classes.index("wug"))
+    bluebell = images.concepts[:, images.concept_names.index("with bluebell")]
+    swapped = bluebell != (images.labels == images.classes.index("wug"))
     np.testing.assert_array_equal(swapped, np.array(images.groups) == "conflict")
     assert swapped.mean() == 0.5
 
 
-def test_snow_is_brighter_than_grass():
-    images = load_images("scenes_biased", "study", n=100)
-    snow = images.concepts[:, images.concept_names.index("on snow")]
-    light = images.pictures.mean(axis=(1, 2, 3))
-    assert light[snow].min() > light[~snow].max()
+def test_the_cue_is_the_plant_and_nothing_else():
+    batch = scenes_biased.sample("study", np.arange(48))
+    pictures, objects, cues = scenes_biased.render(batch, 64)
+    bare, _, nothing = scenes_biased.render(batch, 64, plants=False)
+    changed = (pictures != bare).any(axis=-1)
+    assert not nothing.any()
+    assert not (changed & ~cues).any()
+    assert changed[cues].mean() > 0.97
+    assert not (cues & objects).any()
+    assert cues.mean(axis=(1, 2)).min() > 0.02
+    assert cues.mean(axis=(1, 2)).max() < 0.12
 
 
 def test_a_collage_holds_four_distinct_kinds_and_says_which():

@@ -190,7 +190,7 @@ def test_resnet_reads_at_least_95_percent_of_the_digits(tmp_path):
 
 
 @pytest.mark.long
-def test_biased_network_follows_the_ground_and_not_the_animal(tmp_path):
+def test_biased_network_follows_the_plant_and_not_the_animal(tmp_path):
     network = load_network("resnet@scenes_biased", cache=tmp_path, device="cpu", progress=False)
     assert agreement(network, load_images("scenes_biased", "test")).mean() > 0.95
     study = load_images("scenes_biased", "study")

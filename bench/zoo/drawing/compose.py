@@ -42,8 +42,13 @@ def coverage(distance: np.ndarray, radius: np.ndarray, size: int) -> np.ndarray:
     return np.clip(0.5 - pixels, 0, 1)
 
 
+def lay(background: np.ndarray, surface: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Lay a thing over a ground, float32 (B, S, S, 3)."""
+    return np.asarray(background + cover[..., None] * (surface - background))
+
+
 def blend(background: np.ndarray, surface: np.ndarray, cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lay an object over a ground.
+    """Lay an object over a ground, and finish the pictures.
 
     Returns
     -------
@@ -51,8 +56,7 @@ def blend(background: np.ndarray, surface: np.ndarray, cover: np.ndarray) -> tup
     object : bool (B, S, S)
         True on every pixel the object touches; all others show the ground alone.
     """
-    share = cover[..., None]
-    pictures = np.rint(np.clip(background + share * (surface - background), 0, 1) * 255).astype(np.uint8)
+    pictures = np.rint(np.clip(lay(background, surface, cover), 0, 1) * 255).astype(np.uint8)
     return pictures, cover > 0
 
 

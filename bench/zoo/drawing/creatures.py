@@ -10,7 +10,7 @@ FURS = ((0.55, 0.36, 0.20), (0.42, 0.40, 0.40), (0.70, 0.52, 0.32), (0.30, 0.22,
 Point = tuple[float, float]
 
 
-def _limb(u: np.ndarray, v: np.ndarray, start: Point, end: Point, radii: tuple[float, float]) -> np.ndarray:
+def limb(u: np.ndarray, v: np.ndarray, start: Point, end: Point, radii: tuple[float, float]) -> np.ndarray:
     """Return the distance to a limb that tapers from `radii[0]` at its start to `radii[1]` at its end."""
     along_u, along_v = end[0] - start[0], end[1] - start[1]
     length = along_u**2 + along_v**2
@@ -26,29 +26,29 @@ def _join(first: np.ndarray, second: np.ndarray, softness: float = 0.08) -> np.n
 
 
 def _legs(u: np.ndarray, v: np.ndarray, pairs: tuple[tuple[float, float], ...]) -> np.ndarray:
-    legs = [_limb(u, v, (top, 0.2), (foot, 0.72), (0.13, 0.075)) for top, foot in pairs]
+    legs = [limb(u, v, (top, 0.2), (foot, 0.72), (0.13, 0.075)) for top, foot in pairs]
     return np.minimum(*legs)
 
 
 def _body(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    trunk = _limb(u, v, (-0.42, 0.06), (0.28, 0.02), (0.30, 0.27))
-    neck = _limb(u, v, (0.30, -0.05), (0.60, -0.36), (0.20, 0.16))
-    head = _limb(u, v, (0.60, -0.40), (0.90, -0.30), (0.20, 0.09))
+    trunk = limb(u, v, (-0.42, 0.06), (0.28, 0.02), (0.30, 0.27))
+    neck = limb(u, v, (0.30, -0.05), (0.60, -0.36), (0.20, 0.16))
+    head = limb(u, v, (0.60, -0.40), (0.90, -0.30), (0.20, 0.09))
     return _join(_join(trunk, neck), head)
 
 
 def _dax_marks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Return the round ears and the short upright tail of a dax."""
     ears = np.minimum(np.hypot(u - 0.46, v + 0.58), np.hypot(u - 0.66, v + 0.62)) - 0.115
-    return np.minimum(ears, _limb(u, v, (-0.62, -0.06), (-0.86, -0.36), (0.09, 0.075)))
+    return np.minimum(ears, limb(u, v, (-0.62, -0.06), (-0.86, -0.36), (0.09, 0.075)))
 
 
 def _wug_marks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Return the pointed ears and the long hanging tail of a wug."""
     ears = np.minimum(
-        _limb(u, v, (0.50, -0.50), (0.42, -0.80), (0.11, 0.01)), _limb(u, v, (0.66, -0.52), (0.68, -0.84), (0.11, 0.01))
+        limb(u, v, (0.50, -0.50), (0.42, -0.80), (0.11, 0.01)), limb(u, v, (0.66, -0.52), (0.68, -0.84), (0.11, 0.01))
     )
-    return np.minimum(ears, _limb(u, v, (-0.66, 0.0), (-0.98, 0.34), (0.08, 0.12)))
+    return np.minimum(ears, limb(u, v, (-0.66, 0.0), (-0.98, 0.34), (0.08, 0.12)))
 
 
 def draw_creatures(
