@@ -132,9 +132,10 @@ def scores(table: pd.DataFrame) -> Figure:
 
 def _score_panel(axis: Axes, part: pd.DataFrame, title: str, *, named: bool) -> None:
     rows = [Score(**row) for row in part[[*Score.__dataclass_fields__]].to_dict("records")]
-    axis.axvspan(rows[0].null_low, rows[0].null_high, color=BAND, zorder=0)
-    axis.axvline(rows[0].null, color=GREY, linewidth=1, linestyle="--", zorder=1)
     for index, row in enumerate(rows):
+        # A row's own null: dictionaries of different sizes have different chance floors.
+        axis.fill_betweenx([index - 0.5, index + 0.5], row.null_low, row.null_high, color=BAND, linewidth=0, zorder=0)
+        axis.plot([row.null] * 2, [index - 0.5, index + 0.5], color=GREY, linewidth=1, linestyle="--", zorder=1)
         axis.plot([row.low, row.high], [index, index], color=PALETTE[0], linewidth=1.6)
         face = "white" if row.at_null else PALETTE[0]
         axis.plot(row.value, index, "o", color=PALETTE[0], markerfacecolor=face, markersize=5)
@@ -181,15 +182,14 @@ def concepts(artifacts: Mapping[str, Artifact], atoms: int = 6) -> Figure:
     }
     rows = max(len(found) for found in crops.values())
     places = next(iter(crops.values())).shape[1]
-    figure = Figure(figsize=(2.6 * len(crops) + 0.3, 0.46 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=((0.42 * places + 0.5) * len(crops), 0.42 * rows + 0.45), layout="constrained")
     grid = figure.subplots(1, len(crops), squeeze=False)[0]
     for axis, (name, found) in zip(grid, crops.items(), strict=True):
         axis.imshow(_mosaic(found, places), interpolation="bilinear")
-        axis.set_title(name.replace(" @ ", "\n"), fontsize=8, color=INK)
+        axis.set_title(name, fontsize=8, color=INK, loc="left")
         side = found.shape[2] + 2
-        axis.set_yticks(
-            [side * (row + 0.5) for row in range(len(found))], [f"atom {row}" for row in range(len(found))], fontsize=6
-        )
+        middles = [side * (row + 0.5) for row in range(len(found))]
+        axis.set_yticks(middles, [f"atom {row}" for row in range(len(found))], fontsize=6)
         axis.set_xticks([])
         axis.tick_params(length=0)
         for spine in axis.spines.values():

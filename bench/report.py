@@ -85,7 +85,9 @@ def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval
     grid.add_column("method", no_wrap=True)
     for metric in metrics:
         arrow = ARROWS[part.loc[part["metric"] == metric, "direction"].iloc[0]]
-        grid.add_column(f"{metric} {arrow}".strip(), justify="right", overflow="fold")
+        # Narrow columns break at underscores, not within words.
+        heading = metric if show_interval else metric.replace("_", "_\n")
+        grid.add_column(f"{heading} {arrow}".strip(), justify="right", overflow="fold")
     grid.add_column("rank", justify="right")
     grid.add_column("s", justify="right")
     for method in dict.fromkeys(part["method"]):
@@ -114,13 +116,20 @@ def _value(row: Any, show_interval: bool) -> Text:
 
 
 def _reference(part: pd.DataFrame, metric: str, name: str, show_interval: bool) -> Text:
-    row = part[part["metric"] == metric].iloc[0]
-    if not math.isfinite(row[name]):
-        return Text("")
-    text = number(row[name])
-    if show_interval:
-        text += f" [{number(row['null_low'])}, {number(row['null_high'])}]"
+    rows = part[part["metric"] == metric]
+    text = span_of(rows[name])
+    if show_interval and text and rows[name].nunique() == 1:
+        text += f" [{number(rows['null_low'].iloc[0])}, {number(rows['null_high'].iloc[0])}]"
     return Text(text + "  ", style="dim")
+
+
+def span_of(values: pd.Series) -> str:
+    """Format one value, or the range where methods differ (dictionaries of other sizes have other chance floors)."""
+    finite = values[np.isfinite(values)]
+    if finite.empty:
+        return ""
+    low, high = number(finite.min()), number(finite.max())
+    return low if low == high else f"{low} to {high}"
 
 
 def format_table(table: pd.DataFrame, style: str) -> str:
@@ -267,7 +276,11 @@ def _board_rows(title: str, part: pd.DataFrame) -> dict[str, Any]:
         methods.append(
             {"name": method, "cells": cells, **rows.iloc[0][["rank", "seconds", "forwards", "backwards"]].to_dict()}
         )
-    return {"title": title, "metrics": metrics, "first": first, "methods": methods}
+    references = {
+        metric: {name: span_of(part.loc[part["metric"] == metric, name]) for name in ("null", "ceiling")}
+        for metric in metrics
+    }
+    return {"title": title, "metrics": metrics, "first": first, "methods": methods, "references": references}
 
 
 def draw_explanations(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.engine import Engine, Masks, Network
+from bench.engine.precision import memory_format
 from bench.spaces import Pixels
 
 
