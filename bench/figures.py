@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .api import bootstrap
 from .overlay import enlarge, overlay, span
-from .records import Score
+from .records import Score, columns
 from .store import Artifact
 
 # Okabe and Ito's palette: told apart with any colour vision.
@@ -33,8 +33,8 @@ def explanations(images: Artifact, predictions: Artifact, maps: Mapping[str, Art
     pictures = images.tensors("pictures.safetensors")["pictures"][chosen]
     part = rows.iloc[chosen]
     names = [
-        f"{row.predicted_class} ({row.probability:.2f})\n{row.group or ('right' if row.correct else 'wrong')}"
-        for row in part.itertuples()
+        f"{row['predicted_class']!s} ({row['probability']:.2f})\n{row['group'] or ('right' if row['correct'] else 'wrong')}"
+        for _, row in part.iterrows()
     ]
     drawn = {name: artifact.tensors("maps.safetensors")["maps"][chosen] for name, artifact in maps.items()}
     return side_by_side(pictures, names, drawn)
@@ -117,10 +117,10 @@ def scores(table: pd.DataFrame) -> Figure:
     for (_, layer), part in table.groupby(["subject", "layer"], sort=False):
         metrics = list(dict.fromkeys(part["metric"]))
         strips += [(layer, part, metrics[start : start + 3]) for start in range(0, len(metrics), 3)]
-    columns = max(len(metrics) for _, _, metrics in strips)
+    width = max(len(metrics) for _, _, metrics in strips)
     heights = [0.24 * part["method"].nunique() + 0.75 for _, part, _ in strips]
-    figure = Figure(figsize=(1.4 + 2.5 * columns, sum(heights)), layout="constrained")
-    grid = figure.subplots(len(strips), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    figure = Figure(figsize=(1.4 + 2.5 * width, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(strips), width, squeeze=False, gridspec_kw={"height_ratios": heights})
     for line, (layer, part, metrics) in zip(grid, strips, strict=True):
         for axis in line[len(metrics) :]:
             axis.set_visible(False)
@@ -131,7 +131,7 @@ def scores(table: pd.DataFrame) -> Figure:
 
 
 def _score_panel(axis: Axes, part: pd.DataFrame, title: str, *, named: bool) -> None:
-    rows = [Score(**row) for row in part[[*Score.__dataclass_fields__]].to_dict("records")]
+    rows = [Score(**{name: row[name] for name in columns(Score)}) for _, row in part.iterrows()]
     for index, row in enumerate(rows):
         # A row's own null: dictionaries of different sizes have different chance floors.
         axis.fill_betweenx([index - 0.5, index + 0.5], row.null_low, row.null_high, color=BAND, linewidth=0, zorder=0)

@@ -92,9 +92,9 @@ def read_picture(path: str | Path, size: int | None = None) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            picture = picture.convert("RGB")
+        with Image.open(path) as opened:
+            opened.load()
+            picture = opened.convert("RGB")
     except FileNotFoundError:
         raise LimenError(f"{path}: no such picture.") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

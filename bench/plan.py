@@ -78,6 +78,8 @@ class Method:
     options: Mapping[str, Any]
     label: str
     version: int
+    changed: str = ""
+    """The options that differ from the defaults, as text."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def expand(entries: Iterable[Entry], registry: Registry, where: str) -> list[Met
     for position, entry in enumerate(entries):
         spot = f"{where}[{position}]"
         if isinstance(entry, str):
-            name, given = entry, {}
+            name, given = entry, dict[str, Any]()
         elif len(entry) == 1:
             ((name, given),) = entry.items()
         else:
@@ -139,9 +141,9 @@ def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator
 def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], where: str) -> Method:
     options = resolve_options(function, given, where)
     defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
-    changed = [f"{key}={options[key]}" for key in sorted(given) if options[key] != defaults[key]]
-    label = f"{name} ({', '.join(changed)})" if changed else name
-    return Method(name, options, label, function.card.version)  # type: ignore[attr-defined]
+    changed = ", ".join(f"{key}={options[key]}" for key in sorted(given) if options[key] != defaults[key])
+    version = function.card.version  # type: ignore[attr-defined]
+    return Method(name, options, f"{name} ({changed})" if changed else name, version, changed)
 
 
 def expand_metrics(entries: Iterable[Entry], of: str, where: str) -> list[Method]:

@@ -184,11 +184,11 @@ class Registry:
             raise LimenError(
                 f"{self.kind} '{name}': {modules[name]} defines no function '{attribute or name}' with a card."
             )
-        return function  # type: ignore[no-any-return]
+        return function
 
     def card(self, name: str) -> Card:
         """Return the card of one registered function (imports it)."""
-        return self.load(name).card  # type: ignore[attr-defined,no-any-return]
+        return self.load(name).card  # type: ignore[attr-defined]
 
 
 def resolve_options(function: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:

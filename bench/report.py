@@ -49,7 +49,9 @@ def boards(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     found = []
     for (subject, network, layer), part in table.groupby(["subject", "network", "layer"], sort=False):
         place = f"{network}, {layer}" if layer else network
-        found.append((f"{subject.capitalize()} methods · {place} · images: {part['images'].iloc[0]}", _ranked(part)))
+        found.append(
+            (f"{str(subject).capitalize()} methods · {place} · images: {part['images'].iloc[0]}", _ranked(part))
+        )
     return found
 
 

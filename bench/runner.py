@@ -12,6 +12,7 @@ import pandas as pd
 
 from . import api, zoo
 from .engine import Engine, Network
+from .engine.precision import Precision
 from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
 from .records import ImageRow, PredictionRow, Score, ScoreRow, frame
@@ -210,7 +211,7 @@ class Runner:
             images=images or self.plan.images.set,
             subject=subject,  # type: ignore[arg-type]
             method=method.label,
-            options=", ".join(f"{key}={value}" for key, value in method.options.items()),
+            options=method.changed,
             layer=layer,
             metric=metric.label,
             question=METRICS.group(metric.name),
@@ -331,7 +332,7 @@ class Runner:
         return [engine.network.fingerprint for engine in self.engines.values()]
 
 
-def load_engines(plan: Plan, *, device: str, precision: str, progress: bool = True) -> dict[str, Engine]:
+def load_engines(plan: Plan, *, device: str, precision: Precision, progress: bool = True) -> dict[str, Engine]:
     """Load (or train) each network of a plan and put an engine on it."""
     networks: dict[str, Network] = {
         name: zoo.load_network(name, device=device, progress=progress)
@@ -412,10 +413,7 @@ def _write_score(draft: Any, result: api.ScoreResult, score: Score, samples: Seq
 def _concept_data(engine: Engine, layer: str, train: ImageSet, test: ImageSet) -> tuple[ConceptData, Any]:
     taps = [engine.tap(engine.inputs(part.pictures), layer) for part in (train, test)]
     pooled = [tap.flatten(2).mean(2) if tap.ndim > 2 else tap for tap in taps]
-    labels = [
-        None if part.concepts is None else engine.place(part.concepts)
-        for part in (train, test)
-    ]
+    labels = [None if part.concepts is None else engine.place(part.concepts) for part in (train, test)]
     data = ConceptData(
         train=pooled[0],
         test=pooled[1],

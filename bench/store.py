@@ -67,12 +67,12 @@ class Artifact:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        return self.manifest["config"]  # type: ignore[no-any-return]
+        return self.manifest["config"]
 
     @property
     def summary(self) -> Mapping[str, Any]:
         """Small results a table needs without opening a file."""
-        return self.manifest.get("summary", {})  # type: ignore[no-any-return]
+        return self.manifest.get("summary", {})
 
     def file(self, name: str) -> Path:
         """Return the path of one of the artifact's files.
