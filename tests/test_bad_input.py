@@ -109,7 +109,12 @@ def test_network_that_answers_nan_is_named_and_earlier_work_stays(place):
 
 def test_checkpoint_of_the_wrong_shape(place):
     save_file({"linear.weight": torch.zeros(5, 3), "linear.bias": torch.zeros(5)}, place / "weights.safetensors")
-    refused(run(place, network="my_network:sound:weights.safetensors"), "weights.safetensors", "do not fit", "'linear.bias' is (5,) where the network has (2,)")
+    refused(
+        run(place, network="my_network:sound:weights.safetensors"),
+        "weights.safetensors",
+        "do not fit",
+        "'linear.bias' is (5,) where the network has (2,)",
+    )
 
 
 def test_missing_function_in_a_module(place):
