@@ -274,15 +274,25 @@ def _board_rows(title: str, part: pd.DataFrame) -> dict[str, Any]:
     methods = []
     for method in dict.fromkeys(part["method"]):
         rows = part[part["method"] == method].set_index("metric")
-        cells = [rows.loc[metric].to_dict() if metric in rows.index else None for metric in metrics]
+        cells = [{**rows.loc[metric], "metric": metric} if metric in rows.index else None for metric in metrics]
         methods.append(
             {"name": method, "cells": cells, **rows.iloc[0][["rank", "seconds", "forwards", "backwards"]].to_dict()}
         )
     references = {
-        metric: {name: span_of(part.loc[part["metric"] == metric, name]) for name in ("null", "ceiling")}
+        metric: {
+            "shared": part.loc[part["metric"] == metric, "null"].nunique() == 1,
+            **{name: span_of(part.loc[part["metric"] == metric, name]) for name in ("null", "ceiling")},
+        }
         for metric in metrics
     }
-    return {"title": title, "metrics": metrics, "first": first, "methods": methods, "references": references}
+    return {
+        "title": title,
+        "metrics": metrics,
+        "first": first,
+        "methods": methods,
+        "references": references,
+        "has_ceiling": bool(part["ceiling"].notna().any()),
+    }
 
 
 def draw_explanations(

@@ -261,9 +261,10 @@ class Runner:
         assert spec is not None
 
         def make(draft: Any) -> None:
+            rows = engine.draws(self.plan.seed, "replicate", seed).integers(len(data.train), len(data.train))
+            k = spec.k if api.needs_k(method.name) else None
             with engine.meter() as cost:
-                k = spec.k if api.needs_k(method.name) else None
-                fitted = api.fit_dictionary(method.name, data.train, k, seed=seed, **method.options)
+                fitted = api.fit_dictionary(method.name, data.train[rows], k, seed=seed, **method.options)
             fitted.save(draft.path / "dictionary.safetensors")
             draft.facts["cost"] = asdict(cost)
             if seed == 0 and spec.crops:
