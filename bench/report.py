@@ -83,13 +83,20 @@ def print_leaderboard(table: pd.DataFrame, *, wide: bool | None = None) -> None:
 
 
 def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval: bool) -> Table:
-    grid = Table(title=title, title_justify="left", header_style="bold", pad_edge=False, box=None)
+    grid = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        pad_edge=False,
+        box=None,
+        collapse_padding=not show_interval,
+    )
     grid.add_column("method", no_wrap=True)
     for metric in metrics:
         arrow = ARROWS[part.loc[part["metric"] == metric, "direction"].iloc[0]]
         # Narrow columns break at underscores, not within words.
-        heading = metric if show_interval else metric.replace("_", "_\n")
-        grid.add_column(f"{heading} {arrow}".strip(), justify="right", overflow="fold")
+        heading = f"{metric} {arrow}" if show_interval else metric.replace("_", "_\n") + f"\n{arrow}"
+        grid.add_column(heading.strip(), justify="right", overflow="fold")
     grid.add_column("rank", justify="right")
     grid.add_column("s", justify="right")
     for method in dict.fromkeys(part["method"]):

@@ -67,7 +67,7 @@ def main() -> None:
     demo = parser.parse_args().demo
     IMAGES.mkdir(parents=True, exist_ok=True)
     leaderboard(demo)
-    small(demo / "bench-report" / "figures" / "explanations.png", IMAGES / "explanations.png", 1100)
+    small(demo / "bench-report" / "figures" / "explanations.png", IMAGES / "explanations.png", 900)
     small(demo / "study-report" / "figures" / "accuracy.png", IMAGES / "accuracy.png", 1100)
     trial(demo)
 
