@@ -237,14 +237,24 @@ class Store:
                 **draft.facts,
                 **environment(),
             }
-            if target.exists():
-                shutil.rmtree(target)
             _write_manifest(draft.path / MANIFEST, manifest)
-            os.rename(draft.path, target)
-            _sync_folder(target.parent)
+            _move_into_place(draft.path, target)
         except BaseException:
             shutil.rmtree(draft.path, ignore_errors=True)
             raise
+
+
+def _move_into_place(draft: Path, target: Path) -> None:
+    """Give a whole artifact its name; where another process was first, its artifact stays and this one goes."""
+    if target.exists() and not (target / MANIFEST).exists():
+        shutil.rmtree(target)
+    try:
+        os.rename(draft, target)
+    except OSError:
+        if not (target / MANIFEST).exists():
+            raise
+        shutil.rmtree(draft)
+    _sync_folder(target.parent)
 
 
 def _write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -60,6 +60,18 @@ def test_half_written_folder_is_ignored_named_and_replaced(tmp_path):
     assert store.open("things", key).verify() == []
 
 
+def test_two_writers_of_one_artifact_leave_the_first(tmp_path):
+    store = Store(tmp_path)
+    with store.write("things", {"value": 1}) as late:
+        late.write_bytes(b"late", "who")
+        with store.write("things", {"value": 1}) as early:
+            early.write_bytes(b"early", "who")
+    (artifact,) = store.all("things")
+    assert artifact.file("who").read_bytes() == b"early"
+    assert artifact.verify() == []
+    assert store.half_written() == []
+
+
 def test_verify_names_a_changed_and_a_missing_file(tmp_path):
     store = Store(tmp_path)
     artifact = store.open("things", write(store))
