@@ -1,4 +1,4 @@
-"""Counterbalancing: Latin squares, rotated lists, mixed blocks and sides, all from a seed."""
+"""Counterbalancing: rotated lists, mixed blocks and sides, all from a seed."""
 
 from __future__ import annotations
 
@@ -20,29 +20,6 @@ def seeded(seed: int, *key: object) -> np.random.Generator:
 def round_half_up(value: float) -> int:
     """Round to the nearest integer, halves upwards (Python's own `round` goes to the even one)."""
     return int(np.floor(value + 0.5 + 1e-9))
-
-
-def latin_square(n: int) -> np.ndarray:
-    """Build a Latin square of orders, balanced for first-order carry-over.
-
-    Parameters
-    ----------
-    n
-        Number of treatments, at least 1.
-
-    Returns
-    -------
-    int array (n, n) for even n, (2n, n) for odd n
-        Each row is an order. Each treatment stands in each place equally often, and each treatment follows each
-        other one equally often; for odd n this needs the mirrored square too (Williams 1949).
-    """
-    if n < 1:
-        raise LimenError(f"latin square: given n = {n}, allowed is 1 or more.")
-    first = np.array([(j // 2 + 1) if j % 2 else (-(j // 2) % n) for j in range(n)])
-    square = (first[None, :] + np.arange(n)[:, None]) % n
-    if n % 2 and n > 1:
-        square = np.concatenate([square, square[:, ::-1]])
-    return square
 
 
 def rotations(n: int, lists: int) -> list[int]:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.registry import LimenError
-from stimuli.balance import compose, latin_square, rotations, round_half_up, seeded, sides, spread
+from stimuli.balance import compose, rotations, round_half_up, seeded, sides, spread
 from stimuli.designs._utility_script import KINDS, Script, plan
 
 SIZES = st.integers(1, 12)
 quick = settings(max_examples=60, deadline=None)
-
-
-@pytest.mark.parametrize("n", range(1, 10))
-def test_each_treatment_stands_in_each_place_equally_often(n: int) -> None:
-    square = latin_square(n)
-    assert all(set(Counter(column.tolist()).values()) == {len(square) // n} for column in square.T)
-    assert all(sorted(row) == list(range(n)) for row in square.tolist())
-
-
-@pytest.mark.parametrize("n", range(2, 10))
-def test_each_treatment_follows_each_other_one_equally_often(n: int) -> None:
-    pairs = Counter((a, b) for row in latin_square(n).tolist() for a, b in pairwise(row))
-    assert len(pairs) == n * (n - 1)
-    assert len(set(pairs.values())) == 1
-
-
-def test_an_empty_latin_square_is_refused() -> None:
-    with pytest.raises(LimenError, match=r"latin square: given n = 0, allowed is 1 or more\."):
-        latin_square(0)
 
 
 @quick
