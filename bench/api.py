@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from .spaces import ConceptData, Dictionary, Pixels, Space
 Method = str | Callable[..., Any]
 Pictures = Tensor | np.ndarray
 Regions = Mapping[str, np.ndarray]
+Explainer = Callable[..., Tensor]
+"""`run(images, targets, *, on=None) -> maps`: a method with its options and seed; see `explainer`."""
 Classes = Tensor | np.ndarray | Sequence[int] | int | None
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
@@ -191,6 +193,8 @@ def score(
     null: np.ndarray | None = None,
     null_draws: int = NULL_DRAWS,
     masks: Regions | None = None,
+    explainer: Explainer | None = None,
+    folds: Any = None,
     **options: Any,
 ) -> ScoreResult:
     """Score maps with one metric, beside the same metric on random maps.
@@ -210,6 +214,9 @@ def score(
         What `bench.api.null` gave for this metric, its options, these images and this engine; None measures it here.
     null_draws : random maps an image, averaged
     masks : name -> bool (N, H, W), regions of the images that a metric may ask for
+    explainer : what `explainer` gave: explains other images or another network in the way the maps were made, for the
+        metrics that ask for it (stability, randomisation)
+    folds : what `bench.zoo.load_folds` gave, for the metrics that compare retrained networks
     **options
         The metric's own options.
 
@@ -225,14 +232,24 @@ def score(
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
     function, name, card = resolve_metric(metric, "maps")
-    run = bind(function, engine, inputs, classes, {"space": space, "regions": masks or {}}, seed, options)
+    offered = {"space": space, "regions": masks or {}, "folds": folds, "explainer": explainer}
+    run = bind(function, engine, inputs, classes, offered, seed, options)
     credit = check_maps(engine.prepare(maps), space.coordinates(engine, inputs), f"metric '{name}', maps")
     with engine.meter() as cost:
         measured = run(credit)
     floor = null if measured.null is None else measured.null
     if floor is None:
         floor = chance(
-            metric, engine, inputs, classes, space=space, seed=seed, null_draws=null_draws, masks=masks, **options
+            metric,
+            engine,
+            inputs,
+            classes,
+            space=space,
+            seed=seed,
+            null_draws=null_draws,
+            masks=masks,
+            folds=folds,
+            **options,
         )
     return result(name, card, engine, measured, floor, cost, seed)
 
@@ -247,6 +264,7 @@ def null(
     seed: int = 0,
     null_draws: int = NULL_DRAWS,
     masks: Regions | None = None,
+    folds: Any = None,
     **options: Any,
 ) -> np.ndarray:
     """Measure a metric on random maps, averaged over draws for each image: the chance floor of `score`.
@@ -255,7 +273,7 @@ def null(
 
     Parameters
     ----------
-    metric, engine, images, targets, space, seed, masks, **options : as for `score`
+    metric, engine, images, targets, space, seed, masks, folds, **options : as for `score`
     null_draws : random maps an image
 
     Returns
@@ -266,11 +284,46 @@ def null(
         raise LimenError(f"metric '{metric}', option 'null_draws': given {null_draws}, allowed is 1 or more.")
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
-    run = bind(metric, engine, inputs, classes, {"space": space, "regions": masks or {}}, seed, options)
+    values = []
+    for draw in range(null_draws):
+        blind = _control(engine, space, engine.draws(seed, "null", draw))
+        offered = {"space": space, "regions": masks or {}, "folds": folds, "explainer": blind}
+        run = bind(metric, engine, inputs, classes, offered, seed, options)
+        values.append(as_numpy(engine, run(blind(inputs, classes)).values))
+    return np.mean(values, axis=0)
+
+
+def _control(engine: Engine, space: Space, draws: Draws) -> Explainer:
+    """Return the explainer that knows nothing, with its own draws."""
     control = ATTRIBUTIONS.load(CONTROL)
-    draws = [wanted(control, {"space": space, "draws": engine.draws(seed, "null", draw)}) for draw in range(null_draws)]
-    values = [run(control(engine, inputs, classes, **injected)).values for injected in draws]
-    return np.mean([as_numpy(engine, value) for value in values], axis=0)
+    injected = wanted(control, {"space": space, "draws": draws})
+
+    def run(images: Tensor, targets: Tensor, *, on: Engine | None = None) -> Tensor:
+        return cast(Tensor, control(on or engine, images, targets, **injected))
+
+    return run
+
+
+def explainer(
+    method: Method, engine: Engine, *, space: Space | None = None, seed: int = 0, **options: Any
+) -> Explainer:
+    """Return a method with its options and seed as one function, for the metrics that explain again.
+
+    Parameters
+    ----------
+    method, engine, space, seed, **options : as for `explain`
+
+    Returns
+    -------
+    callable
+        `run(images (n, C, H, W), targets (n,), *, on=None) -> maps (n, 1, H, W)`; `on` is another engine, such as one
+        with a randomised network.
+    """
+
+    def run(images: Tensor, targets: Tensor, *, on: Engine | None = None) -> Tensor:
+        return explain(method, on or engine, images, targets, space=space, seed=seed, **options)
+
+    return run
 
 
 def fit_dictionary(
@@ -461,6 +514,9 @@ def bind(
     """Return a metric of maps as a function of the maps alone; its draws are the same whatever it scores."""
     function, name, _ = resolve_metric(metric, "maps")
     arguments = resolve_options(function, options, f"metric '{name}'")
+    for needed, hint in (("explainer", "bench.api.explainer(method, engine)"), ("folds", "bench.zoo.load_folds(name)")):
+        if offered.get(needed) is None and needed in inspect.signature(function).parameters:
+            raise LimenError(f"metric '{name}', '{needed}': nothing was given, and it needs one; {hint} makes it.")
 
     def run(maps: Tensor) -> Measurement:
         injected = wanted(function, {**offered, "draws": engine.draws(seed, "metric", name)})

@@ -141,7 +141,8 @@ def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator
 def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], where: str) -> Method:
     options = resolve_options(function, given, where)
     defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
-    changed = ", ".join(f"{key}={options[key]}" for key in sorted(given) if options[key] != defaults[key])
+    shown = {key: options.get(key, given[key]) for key in sorted(given)}
+    changed = ", ".join(f"{key}={value}" for key, value in shown.items() if value != defaults.get(key))
     version = function.card.version  # type: ignore[attr-defined]
     return Method(name, options, f"{name} ({changed})" if changed else name, version, changed)
 

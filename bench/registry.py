@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-INJECTED = ("space", "draws", "regions")
+INJECTED = ("space", "draws", "regions", "explainer", "folds")
 """Keyword arguments the caller supplies; every other keyword-only argument is an option a user may set."""
 
 
@@ -45,10 +45,12 @@ class Card:
     cost: str = ""
     name: str = ""
     summary: str = ""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options by the name of the peer whose convention they reproduce; `preset=NAME` asks for them."""
 
     def facts(self) -> dict[str, Any]:
         """Return the card as a plain mapping, in field order."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,11 @@ def _attach(card: Card) -> Callable[[Function], Function]:
     return decorate
 
 
-def attribution(*, version: int, citation: str, cost: str) -> Callable[[Function], Function]:
+def attribution(
+    *, version: int, citation: str, cost: str, presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[Function], Function]:
     """Mark a function as an attribution method; `cost` is counted in forwards and backwards an image."""
-    return _attach(Card(kind="attribution", version=version, citation=citation, cost=cost))
+    return _attach(Card(kind="attribution", version=version, citation=citation, cost=cost, presets=presets or {}))
 
 
 def dictionary(*, version: int, citation: str, cost: str) -> Callable[[Function], Function]:
@@ -91,6 +95,7 @@ def metric(
     bounds: tuple[float, float],
     null: str,
     ceiling: str | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Function], Function]:
     """Mark a function as a metric `of` maps or of a dictionary; `null` and `ceiling` say what they are."""
     return _attach(
@@ -104,6 +109,7 @@ def metric(
             bounds=bounds,
             null=null,
             ceiling=ceiling,
+            presets=presets or {},
         )
     )
 
@@ -194,6 +200,8 @@ class Registry:
 def resolve_options(function: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Check a user's options against a function's keyword-only arguments and fill in the defaults.
 
+    Where the function's card has presets, the option `preset` names one; options given beside it win.
+
     Raises
     ------
     LimenError
@@ -205,6 +213,7 @@ def resolve_options(function: Callable[..., Any], given: Mapping[str, Any], wher
         for name, parameter in signature.parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in INJECTED
     }
+    given = _with_preset(function, given, allowed, where)
     for name in given:
         if name not in allowed:
             raise unknown(f"{where}, option", name, allowed)
@@ -223,6 +232,17 @@ def resolve_options(function: Callable[..., Any], given: Mapping[str, Any], wher
                 f"{where}, option '{name}': given {given[name]!r}, allowed is {parameter.annotation}; {reason}."
             ) from None
     return resolved
+
+
+def _with_preset(
+    function: Callable[..., Any], given: Mapping[str, Any], allowed: Mapping[str, Any], where: str
+) -> Mapping[str, Any]:
+    presets = getattr(getattr(function, "card", None), "presets", {})
+    if not presets or "preset" not in given or "preset" in allowed:
+        return given
+    if given["preset"] not in presets:
+        raise unknown(f"{where}, option 'preset'", given["preset"], presets)
+    return {**presets[given["preset"]], **{name: value for name, value in given.items() if name != "preset"}}
 
 
 ATTRIBUTIONS = Registry("attribution", "bench.attributions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -77,3 +78,45 @@ class Copies:
                 "allowed is one mask a copy, (B, d) or (B, 1, H, W)."
             )
         return torch.lerp(replaced, kept, values), image_index
+
+
+Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`alter(coordinates (B, *S), image_index (B,), copy_index (B,)) -> (B, *S)`: copies of images, changed."""
+
+
+class Altered:
+    """Copies of N images that a function changes: item `i` is copy `i % M` of image `i // M`.
+
+    Parameters
+    ----------
+    coordinates : Tensor (N, *S)
+    count : M, copies an image
+    alter : as `Alter` says; a function of its arguments alone, since batches are cut, and cut again when memory runs
+        out; what it is given must not be written to
+    """
+
+    def __init__(self, coordinates: Tensor, count: int, alter: Alter) -> None:
+        if count < 1:
+            raise LimenError(f"altered copies: given {count} copies an image, allowed is 1 or more.")
+        self._coordinates, self._count, self._alter = coordinates, count, alter
+
+    def __len__(self) -> int:
+        return len(self._coordinates) * self._count
+
+    def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.
+
+        Raises
+        ------
+        LimenError
+            If the function gives something that is not shaped like what it was given.
+        """
+        flat = torch.arange(start, stop, device=self._coordinates.device)
+        image = flat // self._count
+        kept = self._coordinates[image]
+        changed = self._alter(kept, image, flat % self._count)
+        if changed.shape != kept.shape:
+            raise LimenError(
+                f"altered copies: given {tuple(changed.shape)} for coordinates {tuple(kept.shape)}; they must agree."
+            )
+        return changed.float(), image

@@ -15,14 +15,16 @@ from ..registry import LimenError, unknown
 from . import pictures as conversion
 from .batching import Batches
 from .content import digests
-from .copies import Coordinates, Copies, Mode
+from .copies import Alter, Altered, Coordinates, Copies, Mode
 from .cost import Cost, Meters
 from .device import resolve_device
 from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
 from .masks import Masks
+from .moments import Moments
 from .network import Network, logits_of
 from .precision import ENOUGH, Precision, bfloat16, compare, exact, has_bfloat16_units, memory_format
 from .random import Draws, Key
+from .relu import ReluRule, relu_rule
 from .split import Split, split
 
 ScoreType = Literal["logit", "probability"]
@@ -80,6 +82,14 @@ class Engine:
         undecided = precision == "auto" and has_bfloat16_units(self.device)
         used = None if undecided else precision.replace("auto", "fp32")
         self.audit: dict[str, Any] = {"requested": precision, "used": used}
+
+    def beside(self, network: Network) -> Engine:
+        """Return an engine for another network: same device, precision and batch size; its work counts here too."""
+        other = Engine(
+            network, device=str(self.device), precision=self.audit["requested"], batch_size=self._forwards.size
+        )
+        other._meters = self._meters
+        return other
 
     def inputs(self, pictures: np.ndarray) -> Tensor:
         """Turn pictures into what the network eats.
@@ -216,10 +226,52 @@ class Engine:
         Tensor float32 (N, M), or (N, M, K) without targets
         """
         images = self.prepare(images)
+        copies = Copies(space.coordinates(self, images), masks, space, side=side, mode=mode)
+        return self._copy_scores(images, copies, masks.count, targets, space, score)
+
+    def altered_scores(
+        self,
+        images: Tensor | np.ndarray,
+        count: int,
+        alter: Alter,
+        targets: Tensor | None,
+        *,
+        space: Coordinates,
+        score: ScoreType = "logit",
+    ) -> Tensor:
+        """Return the scores of copies that a function changes, in full batches that span images.
+
+        Parameters
+        ----------
+        images : float (N, C, H, W)
+        count : M, copies an image
+        alter : callable
+            `alter(coordinates (B, *S), image_index (B,), copy_index (B,)) -> (B, *S)`, a function of its arguments
+            alone (draw beforehand), which it does not write to.
+        targets : int64 (N,) or None
+            None keeps the scores of all K classes.
+        space, score : as for `perturbed_scores`
+
+        Returns
+        -------
+        Tensor float32 (N, M), or (N, M, K) without targets
+        """
+        images = self.prepare(images)
+        copies = Altered(space.coordinates(self, images), count, alter)
+        return self._copy_scores(images, copies, count, targets, space, score)
+
+    def _copy_scores(
+        self,
+        images: Tensor,
+        copies: Copies | Altered,
+        count: int,
+        targets: Tensor | None,
+        space: Coordinates,
+        score: ScoreType,
+    ) -> Tensor:
         _check_score(score)
         self._settle_precision(images)
         chosen = None if targets is None else self.targets(images, targets)
-        copies = Copies(space.coordinates(self, images), masks, space, side=side, mode=mode)
         run = self._runner(space.layer)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -237,28 +289,72 @@ class Engine:
                 found.append(result)
         if not found:
             return images.new_zeros((len(images), 0))
-        values, good = (torch.cat(parts).unflatten(0, (len(images), masks.count)) for parts in zip(*found, strict=True))
+        values, good = (torch.cat(parts).unflatten(0, (len(images), count)) for parts in zip(*found, strict=True))
         self._check_finite(good.all(dim=1))
         return values
 
-    def gradients(self, images: Tensor | np.ndarray, targets: Tensor | None, *, space: Coordinates) -> Tensor:
+    def gradients(
+        self,
+        images: Tensor | np.ndarray,
+        targets: Tensor | None,
+        *,
+        space: Coordinates,
+        rule: ReluRule = "plain",
+    ) -> Tensor:
         """Return d logit / d coordinates, float32 (N, *coordinates); each image's own, whatever its batch mates.
+
+        Parameters
+        ----------
+        rule : {'plain', 'guided', 'deconvnet'}
+            How gradients pass a ReLU, at every ReLU operation of the network.
 
         Raises
         ------
         LimenError
-            If an output or a gradient is not finite, or the network has no gradient.
+            If an output or a gradient is not finite, the network has no gradient, or a rule but no ReLU.
         """
         images = self.prepare(images)
         chosen = self.targets(images, targets)
         coordinates = space.coordinates(self, images)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            return self._gradient(coordinates[start:stop], chosen[start:stop], space)
+            return self._gradient(coordinates[start:stop], chosen[start:stop], space, rule)
 
         slopes, good = self._sweep_backwards(len(images), work)
         self._check_finite(good)
         return slopes
+
+    def gradient_moments(
+        self, images: Tensor | np.ndarray, count: int, alter: Alter, targets: Tensor | None, *, space: Coordinates
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and sum of squared deviations of d logit / d coordinates over altered copies, in one pass.
+
+        Parameters
+        ----------
+        images, count, alter, targets, space : as for `altered_scores`
+
+        Returns
+        -------
+        Tensor, Tensor float32 (N, *coordinates)
+            With M copies the mean square is `mean^2 + deviations / M`, the unbiased variance `deviations / (M - 1)`.
+        """
+        images = self.prepare(images)
+        chosen = self.targets(images, targets)
+        coordinates = space.coordinates(self, images)
+        copies = Altered(coordinates, count, alter)
+        moments = Moments(coordinates)
+
+        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            points, image = copies.build(start, stop)
+            return self._gradient(points, chosen[image], space)
+
+        finite = []
+        for start, stop, (slopes, good) in self._backwards.sweep(len(copies), work):
+            self._meters.count(forwards=stop - start, backwards=stop - start)
+            finite.append(good)
+            moments.add(slopes, start, count)
+        self._check_finite(torch.cat(finite).unflatten(0, (len(images), count)).all(dim=1))
+        return moments.mean.float(), moments.deviations.float()
 
     def path_gradients(
         self, images: Tensor | np.ndarray, nodes: Any, weights: Any, targets: Tensor | None, *, space: Coordinates
@@ -437,10 +533,15 @@ class Engine:
         self._module = _moved(self._module, self.device, self._format)
         return self._forward(run, inputs, low)
 
-    def _gradient(self, points: Tensor, targets: Tensor, space: Coordinates) -> tuple[Tensor, Tensor]:
+    def _gradient(
+        self, points: Tensor, targets: Tensor, space: Coordinates, rule: ReluRule = "plain"
+    ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaves = points.detach().requires_grad_()
-            logits = self._forward(self._runner(space.layer), space.inputs(leaves))
+            run = self._runner(space.layer)
+            inputs = space.inputs(leaves)
+            with relu_rule(rule, self._where):
+                logits = self._forward(run, inputs)
             return self._derive(logits, targets, leaves)
 
     def _derive(self, logits: Tensor, targets: Tensor, leaves: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..engine import Engine
 from ..registry import LimenError, unknown
 from .space import Mode
 
-Baseline = Literal["zero", "mean", "blur"]
+Baseline = Literal["zero", "mean", "blur", "min", "max"]
 _BLUR_RADIUS, _BLUR_SIGMA = 5, 5.0
 
 
@@ -22,9 +22,10 @@ class Pixels:
 
     Parameters
     ----------
-    baseline : {'zero', 'mean', 'blur'}
-        What replaces a place: 0 (the mean of the data set, once normalised), the image's own mean of each channel, or
-        the image under a Gaussian of 11 pixels and sigma 5 (edges repeated).
+    baseline : {'zero', 'mean', 'blur', 'min', 'max'}
+        What replaces a place: 0 (the mean of the data set, once normalised), the image's own mean of each channel,
+        the image under a Gaussian of 11 pixels and sigma 5 (edges repeated), or the image's smallest or largest
+        number (Quantus' "black" and "white").
     """
 
     layer: str | None = None
@@ -48,7 +49,15 @@ class Pixels:
             return coordinates.mean(dim=(2, 3), keepdim=True).expand_as(coordinates).contiguous()
         if self.kind == "blur":
             return _blur(coordinates)
+        if self.kind in ("min", "max"):
+            low, high = coordinates.flatten(1).aminmax(dim=1)
+            extreme = low if self.kind == "min" else high
+            return extreme.reshape(-1, 1, 1, 1).expand_as(coordinates).contiguous()
         return torch.zeros_like(coordinates)
+
+    def rebased(self, baseline: str) -> Pixels:
+        """Return the same space with another baseline, by name."""
+        return Pixels(baseline=cast(Baseline, baseline))
 
     def inputs(self, coordinates: Tensor) -> Tensor:
         """Return the coordinates: the network eats pixels."""

@@ -36,6 +36,16 @@ class Space(Protocol):
         """Return the coordinates (N, *S) of an input that holds nothing."""
         ...
 
+    def rebased(self, baseline: str) -> Space:
+        """Return the same space with another baseline, by name.
+
+        Raises
+        ------
+        UnknownName
+            If the space has no such baseline.
+        """
+        ...
+
     def inputs(self, coordinates: Tensor) -> Tensor:
         """Return what the network, or the head at `layer`, eats; differentiable."""
         ...

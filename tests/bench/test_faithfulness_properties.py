@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.api import ScoreResult, score
+from bench.api import ScoreResult, explainer, score
 from bench.engine import Engine, Network
 from bench.registry import METRICS, MetricCard
 
@@ -41,7 +41,7 @@ def run(
     masks = {key: mask[index] for key, mask in REGIONS.items()}
     return score(
         name, engine, images[index], maps[index], targets, seed=seed, null=np.zeros(len(targets)), masks=masks,
-        **QUICK.get(name, {}),
+        explainer=explainer("gradient_input", engine), **QUICK.get(name, {}),
     )  # fmt: skip
 
 
