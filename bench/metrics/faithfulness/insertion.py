@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -11,17 +9,22 @@ from ...engine import Draws, Engine
 from ...records import Measurement
 from ...registry import metric
 from ...spaces import Space
-from ._curves import curve
+from ._curves import Rule, Score, Sweep, curve, ranks, rebased
 
 
 @metric(
-    version=1,
+    version=2,
     citation="arXiv:1806.07421",
     cost="steps + 1 forwards",
     of="maps",
     direction="up",
     bounds=(0.0, 1.0),
     null="the same curve for random maps",
+    presets={
+        "rise": {"step_pixels": 224, "score": "probability", "baseline": "blur", "rule": "steps"},
+        "xplique": {"steps": 10, "score": "logit", "baseline": "zero", "rule": "steps"},
+        "wam": {"steps": 64, "score": "probability", "baseline": "zero", "rule": "peak"},
+    },
 )
 def insertion(
     engine: Engine,
@@ -32,7 +35,10 @@ def insertion(
     space: Space,
     draws: Draws,
     steps: PositiveInt = 32,
-    score: Literal["probability", "logit"] = "probability",
+    step_pixels: PositiveInt | None = None,
+    score: Score = "probability",
+    baseline: str | None = None,
+    rule: Rule = "trapezoid",
 ) -> Measurement:
     """Integrate the score while places are put back on the baseline, most relevant first.
 
@@ -45,7 +51,11 @@ def insertion(
     space : Space, coordinates and baseline
     draws : Draws, for ties
     steps : equal steps in places; fewer where there are fewer places
-    score : 'probability', or 'logit' (Xplique's), whose area has no bounds
+    step_pixels : places a step, instead of `steps`
+    score : 'probability', or 'logit', whose area has no bounds
+    baseline : another baseline (RISE's is 'blur') than the space's, by its name
+    rule : 'trapezoid' over the fraction touched; 'steps', each of one width (RISE, Xplique); 'counted', of width 1 and
+        without the bare baseline (Quantus); 'peak', the mean over the largest (WAM)
 
     Returns
     -------
@@ -56,4 +66,6 @@ def insertion(
     ----------
     Petsiuk, Das, Saenko 2018, arXiv:1806.07421.
     """
-    return curve(engine, images, targets, maps, space=space, draws=draws, steps=steps, score=score, insert=True)
+    sweep = Sweep(space=rebased(space, baseline), steps=steps, width=step_pixels, score=score, rule=rule)
+    rank = ranks(maps, draws.for_images(images))
+    return curve(engine, images, targets, rank, sweep, units="places (all channels at once)", insert=True)
