@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import adapters
+from .adapters import check_maps, finite, wanted
 from .engine import Cost, Draws, Engine
 from .records import Measurement
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, resolve_options
 from .spaces import ConceptData, Dictionary, Pixels, Space
 
 Method = str | Callable[..., Any]
+AnyExplainer = Any
+"""A registered name, a function with a card, or anyone's explainer: `bench.adapters` says what fits."""
 Pictures = Tensor | np.ndarray
 Regions = Mapping[str, np.ndarray]
 Explainer = Callable[..., Tensor]
@@ -128,7 +132,7 @@ def bootstrap(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, 
 
 
 def explain(
-    method: Method,
+    method: AnyExplainer,
     engine: Engine,
     images: Pictures,
     targets: Classes = None,
@@ -141,18 +145,19 @@ def explain(
 
     Parameters
     ----------
-    method : str or callable
-        A registered name, a function that carries a card, or anyone's explainer
+    method : str or object
+        A registered name, a function that carries a card, or anyone's explainer: a function
         `(module, images (N, C, H, W), targets (N,)) -> maps` of shape (N, H, W), (N, 1, H, W) or (N, C, H, W), the
-        last summed over channels with sign. A captum attribution is
-        `lambda module, images, targets: captum.attr.Saliency(module).attribute(images, targets, abs=False)`.
+        last summed over channels with sign; a captum attribution such as `captum.attr.Saliency` (the class, or an
+        instance made from the engine's module); a zennit attributor or composite.
     engine : Engine
     images : uint8 pictures (N, H, W, 3), or floats (N, C, H, W) normalised as the network wants them
     targets : class of each image, or one for all; None takes the predicted ones
     space : Space; None is `Pixels()`
     seed : int
     **options
-        The method's own options; `limen bench list attribution` names them.
+        The method's own options; `limen bench list attribution` names them. For captum, those of the class and of
+        its `attribute`.
 
     Returns
     -------
@@ -167,18 +172,8 @@ def explain(
     space = Pixels() if space is None else space
     inputs, classes = prepare(engine, images, targets)
     function, name = resolve(method, ATTRIBUTIONS.load)
-    where = f"attribution '{name}'"
-    if hasattr(function, "card"):
-        injected = {"space": space, "draws": engine.draws(seed, "attribution", name)}
-        arguments = {**resolve_options(function, options, where), **wanted(function, injected)}
-        maps = function(engine, inputs, classes, **arguments)
-    else:
-        if options:
-            raise LimenError(
-                f"{where}: given options {', '.join(options)}, a plain callable takes none; bind them beforehand."
-            )
-        maps = function(engine.network.module, inputs.clone(), classes.clone())
-    return check_maps(maps, space.coordinates(engine, inputs), where)
+    draws = engine.draws(seed, "attribution", name)
+    return adapters.explained(function, engine, inputs, classes, space=space, draws=draws, options=options)
 
 
 def score(
@@ -305,7 +300,7 @@ def _control(engine: Engine, space: Space, draws: Draws) -> Explainer:
 
 
 def explainer(
-    method: Method, engine: Engine, *, space: Space | None = None, seed: int = 0, **options: Any
+    method: AnyExplainer, engine: Engine, *, space: Space | None = None, seed: int = 0, **options: Any
 ) -> Explainer:
     """Return a method with its options and seed as one function, for the metrics that explain again.
 
@@ -321,6 +316,8 @@ def explainer(
     """
 
     def run(images: Tensor, targets: Tensor, *, on: Engine | None = None) -> Tensor:
+        if on is not None and on is not engine:
+            adapters.check_movable(method)
         return explain(method, on or engine, images, targets, space=space, seed=seed, **options)
 
     return run
@@ -469,12 +466,11 @@ def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor,
     return inputs, engine.targets(inputs, [targets] * len(inputs) if isinstance(targets, int) else targets)
 
 
-def resolve(method: Method, load: Callable[[str], Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
+def resolve(method: AnyExplainer, load: Callable[[str], Callable[..., Any]]) -> tuple[Callable[..., Any], str]:
     """Return a function and the name to call it by in errors and seeds."""
     if isinstance(method, str):
         return load(method), method
-    card = getattr(method, "card", None)
-    return method, str(card.name if card else getattr(method, "__name__", type(method).__name__))
+    return method, adapters.name_of(method)
 
 
 def resolve_metric(
@@ -494,12 +490,6 @@ def resolve_metric(
     if card.of != of:
         raise LimenError(f"metric '{name}': given {of}, allowed is what it scores: {card.of}.")
     return function, name, card
-
-
-def wanted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of what is offered the keyword arguments a function names."""
-    names = inspect.signature(function).parameters
-    return {name: value for name, value in offered.items() if name in names}
 
 
 def bind(
@@ -551,34 +541,8 @@ def result(
     )
 
 
-def check_maps(maps: Any, coordinates: Tensor, where: str) -> Tensor:
-    """Return maps as float32 (N, 1, *places), channels summed with sign.
-
-    Raises
-    ------
-    LimenError
-        If they are not a tensor of that many places, or not finite.
-    """
-    expected = (len(coordinates), 1, *coordinates.shape[2:])
-    if isinstance(maps, Tensor) and maps.shape == (expected[0], *expected[2:]):
-        maps = maps.unsqueeze(1)
-    if isinstance(maps, Tensor) and maps.shape == coordinates.shape and maps.shape != expected:
-        maps = maps.sum(dim=1, keepdim=True)
-    if not isinstance(maps, Tensor) or maps.shape != expected:
-        shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise LimenError(f"{where}: given {shape}, allowed is a tensor of shape {expected}.")
-    if not finite(maps):
-        raise LimenError(f"{where}: given numbers that are not finite, allowed are finite maps.")
-    return maps.detach().float()
-
-
 chance = null
 """`null` under a name that no argument hides."""
-
-
-def finite(values: Tensor) -> bool:
-    """Tell whether every number is finite; on the meta device there are none to look at."""
-    return values.is_meta or bool(values.isfinite().all())
 
 
 def as_numpy(engine: Engine | None, values: Any) -> np.ndarray:

@@ -1,19 +1,20 @@
-"""SmoothGrad and its kin: statistics of the gradient over noisy copies of the image."""
+"""SmoothGrad: the mean of the gradient, or of any explainer, over noisy copies of the image."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
-import torch
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from ..engine import Draws, Engine
-from ..registry import LimenError, attribution
+from ..registry import attribution
 from ..spaces import Space
+from ._channels import Channels, credit
+from ._moments import GRADIENT, PRESETS, Noise, Options, moments
 
 
-@attribution(version=1, citation="arXiv:1706.03825; arXiv:1810.03307", cost="samples forwards + samples backwards")
+@attribution(version=2, citation="arXiv:1706.03825", cost="samples forwards + samples backwards", presets=PRESETS)
 def smoothgrad(
     engine: Engine,
     images: Tensor,
@@ -24,9 +25,12 @@ def smoothgrad(
     samples: PositiveInt = 50,
     sigma: NonNegativeFloat = 0.15,
     relative: bool = True,
-    statistic: Literal["mean", "square", "variance"] = "mean",
+    last_clean: bool = False,
+    of: Any = GRADIENT,
+    of_options: Options | None = None,
+    channels: Channels = "sum",
 ) -> Tensor:
-    """Average the gradient of the logit over Gaussian noise on the image, or take its square or variance.
+    """Average the gradient of the logit over Gaussian noise on the image.
 
     Parameters
     ----------
@@ -34,39 +38,30 @@ def smoothgrad(
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
     space : Space, the coordinates that receive the credit
-    draws : Draws; the noise is keyed by each image's content
+    draws : Draws; the noise is keyed by each image's content and the number of the copy
     samples : noisy copies an image
     sigma : standard deviation of the noise
     relative : `sigma` is a share of the image's range (largest minus smallest number), else absolute
-    statistic : 'mean' (SmoothGrad), 'square' (SquareGrad) or 'variance' (VarGrad, divisor samples - 1)
+    last_clean : the last copy is the image itself
+    of : 'gradient', whose moments are taken in one pass, or any other explainer: a registered name, and in Python
+        whatever `bench.api.explain` takes
+    of_options : the options of that explainer
+    channels : 'sum' or 'mean' over the channels; a matter of the gradient alone, other explainers give one value a place
 
     Returns
     -------
-    (N, 1, H, W), signed for 'mean', else non-negative; channels are summed
+    (N, 1, H, W), signed
 
     Raises
     ------
     LimenError
-        If the variance of a single sample is asked for.
+        If `of` names no explainer.
 
     References
     ----------
-    Smilkov et al. 2017, arXiv:1706.03825; Hooker et al. 2019, arXiv:1806.10758; Adebayo et al. 2018, arXiv:1810.03307.
+    Smilkov et al. 2017, arXiv:1706.03825.
     """
-    if statistic == "variance" and samples < 2:
-        raise LimenError(f"attribution 'smoothgrad', option 'samples': given {samples}, the variance needs at least 2.")
-    streams = draws.for_images(images)
-    values = images.flatten(1)
-    spread = (values.amax(dim=1) - values.amin(dim=1)) if relative else torch.ones_like(values[:, 0])
-    scale = (sigma * spread).reshape(-1, 1, 1, 1)
-    mean = squares = torch.zeros_like(space.coordinates(engine, images))
-    for count in range(1, samples + 1):
-        noise = torch.stack([stream.normal(*images.shape[1:]) for stream in streams])
-        slope = engine.gradients(images + scale * noise, targets, space=space)
-        # Welford's update: the sum of squares around the mean, free of cancellation.
-        step = slope - mean
-        mean = mean + step / count
-        squares = squares + step * (slope - mean)
-    if statistic == "variance":
-        return space.credit(squares / (samples - 1))
-    return space.credit(mean if statistic == "mean" else squares / samples + mean.square())
+    noise = Noise(samples=samples, sigma=sigma, relative=relative, last_clean=last_clean)
+    found = moments(engine, images, targets, noise, space=space, draws=draws, of=of, of_options=of_options)
+    values = found.mean
+    return credit(values, space, channels) if of == GRADIENT else values
