@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from ...engine import Engine
 from ...records import Measurement
-from ...registry import LimenError, metric, unknown
+from ...registry import metric
+from ._regions import find_region
 
 
 @metric(
-    version=1,
+    version=2,
     citation="arXiv:2003.07258",
     cost="none",
     of="maps",
     direction="up",
     bounds=(0.0, 1.0),
-    null="a uniform random map: the region's share of the area",
-    ceiling=None,
+    null="the region's share of the image: exact",
+    presets={"quantus": {"credit": "absolute"}},
 )
 def energy_in_mask(
     engine: Engine,
@@ -30,8 +32,9 @@ def energy_in_mask(
     *,
     regions: Mapping[str, np.ndarray],
     mask: str = "object",
+    credit: Literal["positive", "absolute"] = "positive",
 ) -> Measurement:
-    """Measure the share of positive credit inside a region of each image.
+    """Measure the share of credit inside a region of each image.
 
     Parameters
     ----------
@@ -39,12 +42,13 @@ def energy_in_mask(
     regions : name -> bool (N, H, W), as the image set gives them
     mask : str
         The region the network is known to use: 'object', or 'background' where the background is the shortcut.
+    credit : 'positive' (the published measure) or 'absolute' (Quantus' attribution localisation)
 
     Returns
     -------
     Measurement
-        values (N,) in [0, 1]; NaN where the region is empty or no credit is positive. `extra` holds `area`, the
-        region's share of each image.
+        values (N,) in [0, 1]; NaN where the region is empty or there is no such credit. `extra` holds `area`, the
+        region's share of each image, and `undefined`.
 
     Raises
     ------
@@ -53,23 +57,16 @@ def energy_in_mask(
 
     References
     ----------
-    Relevance mass accuracy, arXiv:2003.07258
+    Relevance mass accuracy: Arras, Osman, Samek 2022, arXiv:2003.07258.
     """
-    if mask not in regions:
-        raise unknown("metric 'energy_in_mask', option 'mask'", mask, regions)
-    region = engine.prepare(np.asarray(regions[mask], dtype=np.float32)[:, None])
-    if region.shape != maps.shape:
-        raise LimenError(
-            f"metric 'energy_in_mask', region '{mask}': given {tuple(region.shape)}, allowed is the maps' shape "
-            f"{tuple(maps.shape)}."
-        )
-    positive = maps.clamp(min=0)
-    inside, total = (positive * region).flatten(1).sum(1), positive.flatten(1).sum(1)
-    area = region.flatten(1).mean(1)
-    # 0 / 0 is NaN by design: an empty region or a map without positive credit has no such share.
-    values = (inside / total).masked_fill(area == 0, float("nan"))
+    region = find_region(engine, regions, mask, maps, "energy_in_mask")
+    counted = maps.abs() if credit == "absolute" else maps.clamp(min=0)
+    inside, total = ((counted * part).flatten(1).double().sum(dim=1) for part in (region.inside, 1))
+    # 0 / 0 is NaN by design: a map without such credit has no share of it.
+    values = region.only_defined(inside / total)
     return Measurement(
         values=values,
-        convention=f"positive credit, region '{mask}', share of the sum, no normalisation",
-        extra={"area": area},
+        null=region.only_defined(region.area),
+        convention=f"{credit} credit, share of the sum, no normalisation; {region.about}",
+        extra=region.columns(values),
     )
