@@ -13,7 +13,16 @@ from bench.api import ScoreResult, explainer, score
 from bench.engine import Engine, Network
 from bench.registry import METRICS, MetricCard
 
-QUICK: dict[str, dict[str, Any]] = {"mu_fidelity": {"subsets": 30}, "deletion": {"steps": 8}, "insertion": {"steps": 8}}
+QUICK: dict[str, dict[str, Any]] = {
+    "mu_fidelity": {"subsets": 30},
+    "deletion": {"steps": 8},
+    "insertion": {"steps": 8},
+    "insertion_deletion": {"steps": 8},
+    "pixel_flipping": {"steps": 8},
+    "region_perturbation": {"patch": 4},
+    "selectivity": {"patch": 4},
+    "irof": {"segments": 16},
+}
 """Fewer samples where the defaults are many; a metric that is not named runs at its defaults."""
 TARGETS = [3, 0, 1, 4]
 REGIONS = {name: np.arange(4 * 256).reshape(4, 16, 16) % 256 < 100 for name in ("object", "background")}
@@ -46,8 +55,8 @@ def run(
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    # Scores that differ by rounding can swap two neighbouring ranks of a rank correlation.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
+    # Scores that differ by rounding can swap two neighbouring ranks of a rank correlation; ratios have no upper bound.
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)
