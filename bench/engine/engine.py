@@ -24,7 +24,7 @@ from .moments import Moments
 from .network import Network, logits_of
 from .precision import ENOUGH, Precision, bfloat16, compare, exact, has_bfloat16_units, memory_format
 from .random import Draws, Key
-from .relu import ReluRule, relu_rule
+from .relu import ReluRule, apply_relu_rule
 from .split import Split, split
 
 ScoreType = Literal["logit", "probability"]
@@ -540,8 +540,8 @@ class Engine:
             leaves = points.detach().requires_grad_()
             run = self._runner(space.layer)
             inputs = space.inputs(leaves)
-            with relu_rule(rule, self._where):
-                logits = self._forward(run, inputs)
+            logits = self._forward(run, inputs)
+            apply_relu_rule(logits, rule, self._where)
             return self._derive(logits, targets, leaves)
 
     def _derive(self, logits: Tensor, targets: Tensor, leaves: Tensor) -> tuple[Tensor, Tensor]:
