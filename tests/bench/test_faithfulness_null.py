@@ -16,6 +16,11 @@ from bench.registry import METRICS
 QUICK: dict[str, dict[str, Any]] = {
     "deletion": {"steps": 8},
     "insertion": {"steps": 8},
+    "insertion_deletion": {"steps": 8},
+    "pixel_flipping": {"steps": 8},
+    "region_perturbation": {"patch": 4},
+    "selectivity": {"patch": 4},
+    "irof": {"segments": 16},
     "mu_fidelity": {"subsets": 40, "side": 8},
 }
 FAITHFULNESS = [name for name in METRICS.names() if METRICS.group(name) == "faithfulness"]

@@ -1,0 +1,109 @@
+"""Superpixels of many pictures at once: simple linear iterative clustering (SLIC) in colour and place."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ._regions import grid
+
+ITERATIONS = 10
+_UNIT = 2.0**16
+"""Features are kept as whole numbers of 1 / 65536: their sums do not depend on the order of the terms."""
+_TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+"""Linear sRGB to CIE XYZ under D65."""
+_WHITE = tuple(sum(row) for row in _TO_XYZ)
+
+
+def superpixels(pictures: Tensor, segments: int, compactness: float = 10.0) -> tuple[Tensor, int]:
+    """Cut pictures into about `segments` superpixels of like colour.
+
+    K-means on colour and place from a regular grid of centres; a pixel chooses among the centres of its own cell of
+    that grid and of the eight around it. Pieces of a superpixel that came apart are not joined to their neighbours.
+
+    Parameters
+    ----------
+    pictures : (N, C, H, W) in [0, 1]; three channels are sRGB and compared in CIELAB, others as they are, times 100
+    segments : superpixels wanted; the grid has the nearest number that fits the sides
+    compactness : weight of place against colour; larger gives squarer superpixels
+
+    Returns
+    -------
+    labels (N, H, W) int64, and how many labels there are; a superpixel can end up empty
+
+    References
+    ----------
+    Achanta et al. 2012, doi:10.1109/TPAMI.2012.120.
+    """
+    height, width = pictures.shape[-2:]
+    tall = min(max(round(math.sqrt(segments * height / width)), 1), height)
+    wide = min(max(round(segments / tall), 1), width)
+    weight = compactness / math.sqrt(height * width / (tall * wide))
+    home, count = grid(pictures, (tall, wide))
+    home = home.flatten()
+    features = _features(pictures, weight)
+    around = _around(home, tall, wide)
+    labels = home.expand(len(pictures), -1)
+    centres = _centres(features, labels, features.new_zeros(*features.shape[:2], count))
+    for _ in range(ITERATIONS):
+        labels = _nearest(features, centres, around)
+        centres = _centres(features, labels, centres)
+    return labels.reshape(-1, height, width), count
+
+
+def lab(pictures: Tensor) -> Tensor:
+    """Turn sRGB (N, 3, H, W) in [0, 1] into CIELAB under D65."""
+    linear = torch.where(pictures > 0.04045, ((pictures + 0.055) / 1.055).clamp(min=0) ** 2.4, pictures / 12.92)
+    red, green, blue = linear.unbind(1)
+    x, y, z = (
+        _response((row[0] * red + row[1] * green + row[2] * blue) / white)
+        for row, white in zip(_TO_XYZ, _WHITE, strict=True)
+    )
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def _response(light: Tensor) -> Tensor:
+    edge = 6 / 29
+    return torch.where(light > edge**3, light.clamp(min=0) ** (1 / 3), light / (3 * edge**2) + 4 / 29)
+
+
+def _features(pictures: Tensor, weight: float) -> Tensor:
+    """Return colour and weighted place of each pixel, (N, features, H * W), on the grid of `_UNIT`."""
+    number, _, height, width = pictures.shape
+    colours = lab(pictures) if pictures.shape[1] == 3 else 100 * pictures
+    rows = (pictures.new_ones(height).cumsum(0) - 1)[:, None].expand(height, width)
+    columns = (pictures.new_ones(width).cumsum(0) - 1).expand(height, width)
+    places = weight * torch.stack([rows, columns]).expand(number, -1, -1, -1)
+    return (torch.cat([colours, places], dim=1).flatten(2) * _UNIT).round() / _UNIT
+
+
+def _around(home: Tensor, tall: int, wide: int) -> list[Tensor]:
+    """List the centres that each pixel may choose, own cell first; beyond the edge stands the nearest cell inside."""
+    row, column = home // wide, home % wide
+    steps = sorted(((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=lambda step: step != (0, 0))
+    return [(row + down).clamp(0, tall - 1) * wide + (column + right).clamp(0, wide - 1) for down, right in steps]
+
+
+def _nearest(features: Tensor, centres: Tensor, around: list[Tensor]) -> Tensor:
+    """Return the nearest allowed centre (N, pixels); of equally near ones the first."""
+    best, labels = None, around[0].expand(len(features), -1)
+    for candidate in around:
+        distance = (features - centres[:, :, candidate]).square().sum(dim=1)
+        if best is None:
+            best = distance
+            continue
+        labels = torch.where(distance < best, candidate, labels)
+        best = torch.minimum(distance, best)
+    return labels
+
+
+def _centres(features: Tensor, labels: Tensor, before: Tensor) -> Tensor:
+    """Return the mean features (N, features, count) of each superpixel; an empty one stays where it was."""
+    where = labels[:, None].expand_as(features)
+    whole = (features.double() * _UNIT).round().long()
+    sums = torch.zeros_like(before, dtype=torch.int64).scatter_add(2, where, whole)
+    size = torch.zeros_like(sums).scatter_add(2, where, torch.ones_like(whole))
+    mean = (sums.double() / size / _UNIT).float()
+    return torch.where(size > 0, mean, before)
