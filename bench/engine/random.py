@@ -89,11 +89,14 @@ class Draws:
         chosen = torch.zeros(count, cells, dtype=torch.bool).scatter_(1, order[:, :size], True)
         return self._move(chosen)
 
-    def sobol(self, count: int, dims: int) -> Tensor:
-        """Draw `count` points of a scrambled Sobol sequence, float32 (count, dims) in [0, 1)."""
+    def sobol(self, count: int, dims: int, *, scramble: bool = True) -> Tensor:
+        """Draw `count` points of a scrambled Sobol sequence, float32 (count, dims) in [0, 1).
+
+        Unscrambled, the sequence is the same for every seed and its first point is 0.
+        """
         if not 1 <= dims <= SobolEngine.MAXDIM:
             raise LimenError(f"draws, sobol: given {dims} dimensions, allowed is 1 to {SobolEngine.MAXDIM}.")
-        sequence = SobolEngine(dims, scramble=True, seed=self._seed())
+        sequence = SobolEngine(dims, scramble=scramble, seed=self._seed() if scramble else None)
         points = sequence.draw(count, dtype=torch.float64).float()
         return self._move(points.clamp_(0.0, _BELOW_ONE))
 
