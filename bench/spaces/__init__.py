@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from .dictionary import ConceptData, Dictionary
     from .pixels import Pixels
     from .space import Space
+    from .wavelets import Wavelets
 
-__all__ = ["ConceptData", "Dictionary", "Pixels", "Space"]
-_HOME = {"ConceptData": "dictionary", "Dictionary": "dictionary", "Pixels": "pixels", "Space": "space"}
+__all__ = ["ConceptData", "Dictionary", "Pixels", "Space", "Wavelets"]
+_HOME = {
+    "ConceptData": "dictionary",
+    "Dictionary": "dictionary",
+    "Pixels": "pixels",
+    "Space": "space",
+    "Wavelets": "wavelets",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The space of pixels: credit goes to places of the image, in square cells or one by one."""
+"""The space of pixels: credit goes to places of the image, in square cells or one by one; of lines and volumes too."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..engine import Engine
-from ..registry import LimenError, unknown
-from .space import Mode
+from ..engine.precision import exact
+from ..registry import unknown
+from . import _grid
+from .space import Mode, Size
 
 Baseline = Literal["zero", "mean", "blur", "min", "max"]
 _BLUR_RADIUS, _BLUR_SIGMA = 5, 5.0
+_WHERE = "space 'pixels'"
 
 
 class Pixels:
     """Pixels of the normalised input, all channels of a place together.
+
+    Images are (N, C, H, W); a waveform (N, C, T) and a volume (N, C, D, H, W) are explained the same way, in cells of
+    `side` along each axis.
 
     Parameters
     ----------
@@ -29,6 +35,7 @@ class Pixels:
     """
 
     layer: str | None = None
+    ordered = True
 
     def __init__(self, baseline: Baseline = "zero") -> None:
         if baseline not in get_args(Baseline):
@@ -45,14 +52,15 @@ class Pixels:
 
     def baseline(self, coordinates: Tensor) -> Tensor:
         """Return the baseline image of each image, (N, C, H, W)."""
+        axes = tuple(range(2, coordinates.ndim))
         if self.kind == "mean":
-            return coordinates.mean(dim=(2, 3), keepdim=True).expand_as(coordinates).contiguous()
+            return coordinates.mean(dim=axes, keepdim=True).expand_as(coordinates).contiguous()
         if self.kind == "blur":
             return _blur(coordinates)
         if self.kind in ("min", "max"):
             low, high = coordinates.flatten(1).aminmax(dim=1)
             extreme = low if self.kind == "min" else high
-            return extreme.reshape(-1, 1, 1, 1).expand_as(coordinates).contiguous()
+            return extreme.reshape(-1, 1, *[1] * len(axes)).expand_as(coordinates).contiguous()
         return torch.zeros_like(coordinates)
 
     def rebased(self, baseline: str) -> Pixels:
@@ -65,11 +73,7 @@ class Pixels:
 
     def cells(self, coordinates: Tensor, side: int | None) -> int:
         """Return side x side, or H x W where `side` is None."""
-        height, width = coordinates.shape[-2:]
-        if side is None:
-            return height * width
-        _check_side(side, height, width)
-        return side * side
+        return _grid.cells(tuple(coordinates.shape[2:]), side, _WHERE)
 
     def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor:
         """Spread weights (B, d) over the image, (B, 1, H, W).
@@ -81,70 +85,30 @@ class Pixels:
         mode : {'nearest', 'bilinear'}
             Blocks, or weights interpolated between the centres of the cells. Row r belongs to cell r * side // H.
         """
-        height, width = coordinates.shape[-2:]
-        cells = weights.shape[1]
-        if cells == height * width and side is None:
-            return weights.reshape(-1, 1, height, width)
-        side = math.isqrt(cells) if side is None else side
-        _check_side(side, height, width)
-        if side * side != cells:
-            raise LimenError(f"space 'pixels': given {cells} weights for {side} x {side} cells; they must agree.")
-        grid = weights.reshape(-1, 1, side, side)
-        if mode == "bilinear":
-            return functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-        if mode != "nearest":
-            raise unknown("space 'pixels', mode", mode, get_args(Mode))
-        rows, columns = _cell_of(grid, height, side), _cell_of(grid, width, side)
-        return grid.index_select(2, rows).index_select(3, columns)
+        return _grid.spread(weights, tuple(coordinates.shape[2:]), side, mode, _WHERE)
 
     def pool(self, credit: Tensor, side: int | None) -> Tensor:
         """Sum credit (N, 1, H, W) in each cell, (N, side x side); None gives each pixel's own, (N, H x W)."""
-        height, width = credit.shape[-2:]
-        if side is None:
-            return credit.reshape(len(credit), height * width)
-        _check_side(side, height, width)
-        rows, columns = _cell_of(credit, height, side), _cell_of(credit, width, side)
-        plane = credit.reshape(len(credit), height, width)
-        return (_members(rows, side, plane).T @ plane @ _members(columns, side, plane)).reshape(len(credit), -1)
+        return _grid.pool(credit, side, _WHERE)
 
     def credit(self, gradients: Tensor) -> Tensor:
         """Sum signed values over the channels, (N, 1, H, W)."""
         return gradients.sum(dim=1, keepdim=True)
 
-    def map(self, credit: Tensor, size: int | tuple[int, int]) -> Tensor:
+    def map(self, credit: Tensor, size: Size) -> Tensor:
         """Resize credit (N, 1, h, w) bilinearly to (N, 1, H, W)."""
-        wanted = (size, size) if isinstance(size, int) else tuple(size)
-        if tuple(credit.shape[-2:]) == wanted:
-            return credit
-        return functional.interpolate(credit, size=wanted, mode="bilinear", align_corners=False)
-
-
-def _check_side(side: int, height: int, width: int) -> None:
-    if not 1 <= side <= min(height, width):
-        raise LimenError(
-            f"space 'pixels': given {side} cells a side for images of {height} x {width} pixels, "
-            f"allowed is 1 to {min(height, width)}."
-        )
-
-
-def _cell_of(like: Tensor, length: int, side: int) -> Tensor:
-    """Return the cell (length,) each row or column belongs to, made where `like` is."""
-    place = like.new_ones(length, dtype=torch.int64).cumsum(0) - 1
-    return place * side // length
-
-
-def _members(cells: Tensor, side: int, like: Tensor) -> Tensor:
-    """Return the indicator matrix (length, side) of cells."""
-    numbers = cells.new_ones(side).cumsum(0) - 1
-    return (cells[:, None] == numbers).type_as(like)
+        return _grid.resize(credit, size)
 
 
 def _blur(images: Tensor) -> Tensor:
-    places = range(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
-    weights = [math.exp(-(place**2) / (2 * _BLUR_SIGMA**2)) for place in places]
+    """Pass a Gaussian along each axis; the edges are repeated."""
+    axes = images.ndim - 2
+    offsets = range(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
+    weights = [math.exp(-(offset**2) / (2 * _BLUR_SIGMA**2)) for offset in offsets]
     kernel = images.new_tensor([weight / sum(weights) for weight in weights])
-    padded = functional.pad(images, [_BLUR_RADIUS] * 4, mode="replicate")
-    channels = images.shape[1]
-    tall = kernel.reshape(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    wide = kernel.reshape(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    return functional.conv2d(functional.conv2d(padded, tall, groups=channels), wide, groups=channels)
+    blurred = functional.pad(images, [_BLUR_RADIUS] * 2 * axes, mode="replicate").flatten(0, 1).unsqueeze(1)
+    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
+    with exact(images.device):
+        for axis in range(axes):
+            blurred = convolve(blurred, kernel.reshape(1, 1, *(-1 if one == axis else 1 for one in range(axes))))
+    return blurred.reshape(images.shape)

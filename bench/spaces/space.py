@@ -9,13 +9,15 @@ from torch import Tensor
 from ..engine import Engine
 
 Mode = Literal["nearest", "bilinear"]
+Size = int | tuple[int, ...]
+"""Places along each axis of a drawing; one number means that many along each."""
 
 
 @runtime_checkable
 class Space(Protocol):
     """Coordinates, how the network reads them, what their cells are and how a map is drawn.
 
-    `S` is the shape of one image's coordinates, (3, H, W) for pixels.
+    `S` is the shape of one image's coordinates, (3, H, W) for pixels: channels, whose credit is summed, then places.
 
     Attributes
     ----------
@@ -23,10 +25,14 @@ class Space(Protocol):
         Name used in tables.
     layer : str or None
         None: the coordinates lead to network inputs; else to activations of this layer, and only the head runs.
+    ordered : bool
+        Places side by side belong together, so that windows and smooth masks over them mean something: true of
+        pixels, false of concepts.
     """
 
     name: str
     layer: str | None
+    ordered: bool
 
     def coordinates(self, engine: Engine, images: Tensor) -> Tensor:
         """Return the coordinates (N, *S) of images."""
@@ -51,7 +57,10 @@ class Space(Protocol):
         ...
 
     def cells(self, coordinates: Tensor, side: int | None) -> int:
-        """Return the number of cells an image has at `side` cells a side (None: one cell a coordinate place)."""
+        """Return the number of cells an image has at `side` cells a side (None: one cell a coordinate place).
+
+        A space whose places are not ordered takes no notice of `side`: each place is a cell.
+        """
         ...
 
     def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor:
@@ -66,6 +75,6 @@ class Space(Protocol):
         """Sum signed values (N, *S) over the channels, (N, 1, *S[1:])."""
         ...
 
-    def map(self, credit: Tensor, size: int | tuple[int, int]) -> Tensor:
-        """Draw credit (N, 1, ...) as a picture (N, 1, H, W)."""
+    def map(self, credit: Tensor, size: Size) -> Tensor:
+        """Draw credit (N, 1, ...) as a picture (N, 1, H, W), or as what the inputs are: a line, a volume."""
         ...

@@ -141,7 +141,7 @@ def test_pixels_is_a_space() -> None:
     ("call", "message"),
     [
         (lambda: Pixels("blurr"), "space 'pixels', baseline: unknown name 'blurr'; .* did you mean 'blur'"),
-        (lambda: PIXELS.cells(values(1, 3, 4, 6), 5), "given 5 cells a side for images of 4 x 6 pixels, allowed is 1"),
+        (lambda: PIXELS.cells(values(1, 3, 4, 6), 5), "given 5 cells a side for 4 x 6 places, allowed is 1"),
         (lambda: PIXELS.pool(values(1, 1, 4, 6), 0), "given 0 cells a side"),
         (lambda: PIXELS.spread(values(1, 9), values(1, 3, 8, 8), 4), "given 9 weights for 4 x 4 cells"),
         (lambda: PIXELS.spread(values(1, 10), values(1, 3, 8, 8), None), "given 10 weights for 3 x 3 cells"),
