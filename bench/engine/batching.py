@@ -30,8 +30,10 @@ class Batches:
         self.where = where
         self.size = size
 
-    def sweep(self, count: int, work: Callable[[int, int], Result]) -> Iterator[tuple[int, int, Result]]:
-        """Yield (start, stop, work(start, stop)) over 0 .. count in full batches.
+    def sweep(
+        self, count: int, work: Callable[[int, int], Result], most: int = 2**31
+    ) -> Iterator[tuple[int, int, Result]]:
+        """Yield (start, stop, work(start, stop)) over 0 .. count in full batches, of `most` items where that is fewer.
 
         `work` must be repeatable: it is called again on half the items when it runs out of memory.
 
@@ -42,7 +44,7 @@ class Batches:
         """
         start = 0
         while start < count:
-            stop = min(start + self.size, count)
+            stop = min(start + min(self.size, most), count)
             result = self._attempt(work, start, stop)
             if result is None:
                 self._halve(stop - start)
@@ -54,7 +56,7 @@ class Batches:
         try:
             return (work(start, stop),)
         except (RuntimeError, MemoryError) as error:
-            if not _ran_out(error):
+            if not ran_out(error):
                 raise
             return None
 
@@ -70,7 +72,8 @@ class Batches:
         self.size = tried // 2
 
 
-def _ran_out(error: BaseException) -> bool:
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -51,6 +51,11 @@ class Copies:
     def __len__(self) -> int:
         return len(self._coordinates) * self._masks.count
 
+    @property
+    def first(self) -> Tensor:
+        """The coordinates (1, *S) of the first image, unchanged."""
+        return self._coordinates[:1]
+
     def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.
 
@@ -102,6 +107,11 @@ class Altered:
 
     def __len__(self) -> int:
         return len(self._coordinates) * self._count
+
+    @property
+    def first(self) -> Tensor:
+        """The coordinates (1, *S) of the first image, unchanged."""
+        return self._coordinates[:1]
 
     def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, cast, get_args
+from contextlib import AbstractContextManager
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,17 +17,18 @@ from .content import digests
 from .copies import Alter, Altered, Coordinates, Copies, Mode
 from .cost import Cost, Meters
 from .device import resolve_device
+from .forward import Forward, Run
+from .frozen import Graphs
 from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
 from .masks import Masks
 from .moments import Moments
-from .network import Network, logits_of
-from .precision import ENOUGH, Precision, bfloat16, compare, exact, has_bfloat16_units, memory_format
+from .network import Network
+from .precision import Precision, exact
 from .random import Draws, Key
 from .relu import ReluRule, apply_relu_rule
 from .split import Split, split
 
 ScoreType = Literal["logit", "probability"]
-Run = Callable[[Tensor], Any]
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
 _CACHED_SCORES = 65_536
@@ -50,7 +50,10 @@ class Engine:
         Number format of forwards without gradients. 'auto' takes bfloat16 where the hardware multiplies it and an
         audit on the first images allows it; `audit` tells. Gradients and taps are always float32.
     batch_size : int
-        Most images in one pass; halved when memory runs out.
+        Most images in one pass; halved when memory runs out, fewer where a CPU is faster so.
+    graphs : {'auto', 'always', 'never'}
+        Whether the forwards of a long sweep of masked copies run as a compiled graph: 'auto' where it pays for the
+        seconds that compiling takes. Where compiling fails the sweep runs as it would without; `audit` tells.
 
     Attributes
     ----------
@@ -61,32 +64,41 @@ class Engine:
     """
 
     def __init__(
-        self, network: Network | nn.Module, *, device: str = "auto", precision: Precision = "auto", batch_size: int = 64
+        self,
+        network: Network | nn.Module,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        batch_size: int = 64,
+        graphs: Graphs = "auto",
     ) -> None:
         if not isinstance(network, Network):
             network = Network(name=type(network).__name__, module=network)
         if precision not in get_args(Precision):
             raise unknown("engine, precision", precision, get_args(Precision))
+        if graphs not in get_args(Graphs):
+            raise unknown("engine, graphs", graphs, get_args(Graphs))
         self.network = network
         self.device = resolve_device(device)
         self._where = f"network '{network.name}'"
-        self._format = memory_format(network.module)
-        self._module = _moved(network.module, self.device, self._format)
+        self._forward = Forward(network, self.device, precision, graphs)
+        self.audit = self._forward.audit
         self._meters = Meters(self.device)
         where = f"{self._where} on {self.device}"
         self._forwards, self._backwards = Batches(where, batch_size), Batches(where, batch_size)
         self._cache: dict[str, Tensor] = {}
         self._splits: dict[str, Split] = {}
-        self._shape: tuple[int, ...] | None = (3, network.size, network.size) if network.size else None
         self._layer = network.layer
-        undecided = precision == "auto" and has_bfloat16_units(self.device)
-        used = None if undecided else precision.replace("auto", "fp32")
-        self.audit: dict[str, Any] = {"requested": precision, "used": used}
+        self._graphs: Graphs = graphs
 
     def beside(self, network: Network) -> Engine:
         """Return an engine for another network: same device, precision and batch size; its work counts here too."""
         other = Engine(
-            network, device=str(self.device), precision=self.audit["requested"], batch_size=self._forwards.size
+            network,
+            device=str(self.device),
+            precision=self.audit["requested"],
+            batch_size=self._forwards.size,
+            graphs=self._graphs,
         )
         other._meters = self._meters
         return other
@@ -184,14 +196,16 @@ class Engine:
         _check_score(score)
         self._settle_precision(images)
         if self.device.type == "meta":
-            return _as_score(self._sweep(self._plain(), images), score)
+            return _as_score(self._sweep(self._forward.plain, images), score)
         keys = digests(images)
         # The first place of each image not seen before: equal images run once.
         missing = {key: keys.index(key) for key in dict.fromkeys(keys) if key not in self._cache}
         rows = {key: self._cache[key] for key in keys if key in self._cache}
         if missing:
             index = list(missing.values())
-            fresh = self._sweep(self._plain(), images if len(index) == len(images) else images[index], names=index)
+            fresh = self._sweep(
+                self._forward.plain, images if len(index) == len(images) else images[index], names=index
+            )
             rows.update(zip(missing, fresh, strict=True))
             self._remember({key: rows[key] for key in missing})
         return _as_score(torch.stack([rows[key] for key in keys]), score)
@@ -273,10 +287,14 @@ class Engine:
         self._settle_precision(images)
         chosen = None if targets is None else self.targets(images, targets)
         run = self._runner(space.layer)
+        sample = space.inputs(copies.first)
+        most = min(self._forwards.size, self._forward.most(sample))
+        graph = self._forward.frozen(run, sample, len(copies), most)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             perturbed, image_index = copies.build(start, stop)
-            logits = self._forward(run, space.inputs(perturbed))
+            inputs = space.inputs(perturbed)
+            logits = self._forward(run, inputs) if graph is None else graph(inputs)
             values = _as_score(logits, score)
             if chosen is not None:
                 values = values.gather(1, chosen[image_index][:, None])[:, 0]
@@ -284,7 +302,7 @@ class Engine:
 
         found = []
         with torch.no_grad():
-            for start, stop, result in self._forwards.sweep(len(copies), work):
+            for start, stop, result in self._forwards.sweep(len(copies), work, most):
                 self._meters.count(forwards=stop - start)
                 found.append(result)
         if not found:
@@ -320,7 +338,7 @@ class Engine:
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             return self._gradient(coordinates[start:stop], chosen[start:stop], space, rule)
 
-        slopes, good = self._sweep_backwards(len(images), work)
+        slopes, good = self._sweep_backwards(len(images), work, self._forward.most(images))
         self._check_finite(good)
         return slopes
 
@@ -349,7 +367,7 @@ class Engine:
             return self._gradient(points, chosen[image], space)
 
         finite = []
-        for start, stop, (slopes, good) in self._backwards.sweep(len(copies), work):
+        for start, stop, (slopes, good) in self._backwards.sweep(len(copies), work, self._forward.most(images)):
             self._meters.count(forwards=stop - start, backwards=stop - start)
             finite.append(good)
             moments.add(slopes, start, count)
@@ -386,7 +404,7 @@ class Engine:
 
         total = torch.zeros(coordinates.shape, dtype=torch.float64, device=self.device)
         finite = []
-        for start, stop, (sums, good) in self._backwards.sweep(len(images) * count, work):
+        for start, stop, (sums, good) in self._backwards.sweep(len(images) * count, work, self._forward.most(images)):
             self._meters.count(forwards=stop - start, backwards=stop - start)
             finite.append(good)
             for index, part in sums:
@@ -396,7 +414,7 @@ class Engine:
 
     def layers(self) -> list[str]:
         """List the names of layers that can be tapped."""
-        return layer_names(self._module)
+        return layer_names(self._forward.module)
 
     def default_layer(self, images: Tensor | np.ndarray | None = None) -> str:
         """Return the network's default layer; where it names none, the last module with a spatial output.
@@ -409,8 +427,8 @@ class Engine:
         if self._layer is None:
             if images is None:
                 raise LimenError(f"{self._where}: it names no default layer; give a layer's name, or images.")
-            with last_spatial(self._module) as found, torch.no_grad():
-                self._forward(self._plain(), self.prepare(images)[:1], low=False)
+            with last_spatial(self._forward.module) as found, torch.no_grad():
+                self._forward(self._forward.plain, self.prepare(images)[:1], low=False)
             self._layer = found()
         if self._layer is None:
             raise LimenError(
@@ -429,16 +447,16 @@ class Engine:
         """
         images = self.prepare(images)
         layer = layer or self.default_layer(images)
-        part = find_layer(self._module, layer, self.network.name)
+        part = find_layer(self._forward.module, layer, self.network.name)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             with tapped(part, layer) as last:
-                logits = self._forward(self._plain(), images[start:stop], low=False)
+                logits = self._forward(self._forward.plain, images[start:stop], low=False)
             return last().float(), _finite(logits)
 
         found = []
         with torch.no_grad():
-            for start, stop, result in self._forwards.sweep(len(images), work):
+            for start, stop, result in self._forwards.sweep(len(images), work, self._forward.most(images)):
                 self._meters.count(forwards=stop - start)
                 found.append(result)
         activations, good = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -452,15 +470,15 @@ class Engine:
         images = self.prepare(images)
         chosen = self.targets(images, targets)
         layer = layer or self.default_layer(images)
-        part = find_layer(self._module, layer, self.network.name)
+        part = find_layer(self._forward.module, layer, self.network.name)
 
         def work(start: int, stop: int) -> tuple[Tensor, ...]:
             with torch.enable_grad(), leaf(part, layer) as last:
-                logits = self._forward(self._plain(), images[start:stop])
+                logits = self._forward(self._forward.plain, images[start:stop])
                 slopes, good = self._derive(logits, chosen[start:stop], last())
             return last().detach(), slopes, good
 
-        activations, slopes, good = self._sweep_backwards(len(images), work)
+        activations, slopes, good = self._sweep_backwards(len(images), work, self._forward.most(images))
         self._check_finite(good)
         return activations, slopes
 
@@ -488,23 +506,20 @@ class Engine:
         """Return the logits float32 (n, K) of activations of a layer, in batches, without gradients."""
         return self._sweep(self._runner(layer), self.prepare(activations))
 
-    def _plain(self) -> Run:
-        return cast(Run, self._module)
-
     def _runner(self, layer: str | None) -> Run:
         if layer is None:
-            return self._plain()
+            return self._forward.plain
         if layer not in self._splits:
-            self._splits[layer] = split(self._module, layer, network=self.network.name, blank=self._blank)
+            self._splits[layer] = split(self._forward.module, layer, network=self.network.name, blank=self._blank)
         return self._splits[layer].run
 
     def _blank(self, activations: Tensor) -> Tensor:
-        if self._shape is None:
+        if self._forward.shape is None:
             raise LimenError(
                 f"{self._where}: it cannot be split, since its input size is unknown; run it on an image first, "
                 "or give `size`."
             )
-        return torch.zeros(len(activations), *self._shape, device=self.device)
+        return torch.zeros(len(activations), *self._forward.shape, device=self.device)
 
     def _path(self, nodes: Any, weights: Any) -> tuple[Tensor, Tensor]:
         places, shares = (_tensor(line).to(self.device, torch.float64) for line in (nodes, weights))
@@ -514,24 +529,6 @@ class Engine:
                 "allowed are two lines (T,) of equal length."
             )
         return places, shares
-
-    def _forward(self, run: Run, inputs: Tensor, low: bool | None = None) -> Tensor:
-        """Run a batch and return float32 logits; the inputs are copied, since a module may work in place."""
-        if run is self._module:
-            self._shape = tuple(inputs.shape[1:])
-        if low is None:
-            low = self.audit["used"] == "bf16" and not torch.is_grad_enabled()
-        layout = self._format if inputs.ndim == 4 else torch.contiguous_format
-        try:
-            with exact(self.device), bfloat16(self.device) if low else nullcontext():
-                return logits_of(run(inputs.clone(memory_format=layout)), self.network.name).float()
-        except RuntimeError as error:
-            if "view size" not in str(error) or self._format is torch.contiguous_format:
-                raise
-        # The module reshapes with `view`, which wants the plain layout.
-        self._format = torch.contiguous_format
-        self._module = _moved(self._module, self.device, self._format)
-        return self._forward(run, inputs, low)
 
     def _gradient(
         self, points: Tensor, targets: Tensor, space: Coordinates, rule: ReluRule = "plain"
@@ -560,7 +557,7 @@ class Engine:
         parts = []
         with torch.no_grad():
             for start, stop, logits in self._forwards.sweep(
-                len(inputs), lambda start, stop: self._forward(run, inputs[start:stop], low)
+                len(inputs), lambda start, stop: self._forward(run, inputs[start:stop], low), self._forward.most(inputs)
             ):
                 self._meters.count(forwards=stop - start)
                 parts.append(logits)
@@ -568,24 +565,25 @@ class Engine:
         self._check_finite(_finite(logits), names)
         return logits
 
-    def _sweep_backwards(self, count: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def _sweep_backwards(
+        self, count: int, work: Callable[[int, int], tuple[Tensor, ...]], most: int
+    ) -> tuple[Tensor, ...]:
         found = []
-        for start, stop, result in self._backwards.sweep(count, work):
+        for start, stop, result in self._backwards.sweep(count, work, most):
             self._meters.count(forwards=stop - start, backwards=stop - start)
             found.append(result)
         return tuple(torch.cat(parts).contiguous() for parts in zip(*found, strict=True))
 
     def _settle_precision(self, images: Tensor) -> None:
         """Compare both precisions on the first images of the run, and fall back where they rank differently."""
-        wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
-        if not wanted or "spearman" in self.audit or self.device.type == "meta":
-            return
-        copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
-        high, low = (self._sweep(self._plain(), copies, low=low) for low in (False, True))
-        self.audit.update(compare(high, low), images=min(len(images), _AUDITED))
-        if self.audit["used"] is None:
-            correlation = self.audit["spearman"]
-            self.audit["used"] = "bf16" if correlation is not None and correlation >= ENOUGH else "fp32"
+        if self._forward.unsettled:
+            copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
+            try:
+                high, low = (self._sweep(self._forward.plain, copies, low=low) for low in (False, True))
+            except LimenError:
+                # What is wrong with the network is told by the call that asked, of its own images.
+                return
+            self._forward.settle(high, low, min(len(images), _AUDITED))
 
     def _remember(self, rows: dict[str, Tensor]) -> None:
         self._cache.update(rows)
@@ -601,12 +599,6 @@ class Engine:
             f"{self._where}: its output or gradient is not finite for {len(bad)} of {len(good)} images (index "
             f"{shown}); allowed are finite numbers, so look at the weights and the normalisation."
         )
-
-
-def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
-    if device.type == "meta":
-        module = copy.deepcopy(module)
-    return cast(Any, module.float().to(device)).to(memory_format=layout)
 
 
 def _tensor(values: Any) -> Tensor:

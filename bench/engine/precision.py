@@ -18,13 +18,14 @@ ENOUGH = 0.99
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Tell whether the hardware multiplies matrices in bfloat16 (CUDA from compute capability 8, CPUs with AMX)."""
+    """Tell whether the hardware multiplies matrices in bfloat16 (CUDA from compute capability 8, CPUs with AMX or AVX-512)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
         try:
             with open("/proc/cpuinfo", encoding="utf-8") as stream:
-                return "amx_bf16" in stream.read()
+                flags = stream.read()
+                return "amx_bf16" in flags or "avx512_bf16" in flags
         except OSError:
             return False
     return False
@@ -45,6 +46,24 @@ def bfloat16(device: torch.device) -> Iterator[None]:
     """Run matrix products in bfloat16, the rest in float32."""
     with torch.autocast(device.type, dtype=torch.bfloat16):
         yield
+
+
+@contextmanager
+def float32_head(head: nn.Linear | None) -> Iterator[None]:
+    """Run the classifier's last layer in float32: bfloat16 logits come in steps of 1/256 of their size."""
+    if head is None:
+        yield
+        return
+
+    def forward(features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return nn.functional.linear(features.float(), head.weight, head.bias)
+
+    head.forward = forward  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:

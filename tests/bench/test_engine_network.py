@@ -77,7 +77,7 @@ def test_a_module_without_modes_is_accepted_as_exported_programs_are() -> None:
             raise NotImplementedError("Calling train() is not supported yet.")
 
     engine = Engine(Modeless(*plain()), device="cpu", precision="fp32")
-    torch.testing.assert_close(engine.scores(batch()), Engine(plain(), device="cpu").scores(batch()))
+    torch.testing.assert_close(engine.scores(batch()), Engine(plain(), device="cpu", precision="fp32").scores(batch()))
 
 
 def test_a_plain_module_is_wrapped_without_normalisation() -> None:

@@ -16,7 +16,7 @@ from bench.spaces import Pixels
 @pytest.fixture
 def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the CPU pass for one that multiplies matrices in bfloat16 (any CPU does, most of them slowly)."""
-    monkeypatch.setattr("bench.engine.engine.has_bfloat16_units", lambda device: True)
+    monkeypatch.setattr("bench.engine.forward.has_bfloat16_units", lambda device: True)
 
 
 class Fine(nn.Module):
@@ -24,12 +24,11 @@ class Fine(nn.Module):
 
     def __init__(self, step: float = 1e-3) -> None:
         super().__init__()
-        self.fc = nn.Linear(48, 6)
-        self.fc.weight.data.fill_(0.01)
-        self.fc.bias.data = 100 + torch.arange(6) * step
+        self.weight = nn.Parameter(torch.full((6, 48), 0.01))
+        self.bias = nn.Parameter(100 + torch.arange(6) * step)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.fc(images.flatten(1))
+        return nn.functional.linear(images.flatten(1), self.weight, self.bias)
 
 
 def tiny(count: int = 4) -> Tensor:
@@ -45,7 +44,7 @@ def test_float32_needs_no_audit(conv_network: Network, images: Tensor) -> None:
 def test_auto_stays_in_float32_without_the_units(
     conv_network: Network, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.engine.engine.has_bfloat16_units", lambda device: False)
+    monkeypatch.setattr("bench.engine.forward.has_bfloat16_units", lambda device: False)
     engine = Engine(conv_network, device="cpu")
     engine.scores(images)
     assert engine.audit == {"requested": "auto", "used": "fp32"}
@@ -111,6 +110,17 @@ def test_perturbed_scores_are_close_in_both_precisions(conv_network: Network, im
 def test_probabilities_are_computed_in_float32(conv_network: Network, images: Tensor) -> None:
     probabilities = Engine(conv_network, device="cpu", precision="bf16").scores(images, "probability")
     torch.testing.assert_close(probabilities.sum(1), torch.ones(4), rtol=0, atol=1e-6)
+
+
+def test_the_classifier_head_stays_in_float32(images: Tensor) -> None:
+    """A network that is nothing but its head loses nothing; and its layer is left as it was."""
+    low, high = (
+        Engine(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), device="cpu", precision=precision)
+        for precision in ("bf16", "fp32")
+    )
+    high.network.module.load_state_dict(low.network.module.state_dict())
+    torch.testing.assert_close(low.scores(images), high.scores(images))
+    assert "forward" not in vars(low.network.module[1])
 
 
 def test_gradients_and_taps_stay_in_float32(conv_network: Network, images: Tensor) -> None:

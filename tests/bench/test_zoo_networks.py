@@ -41,7 +41,7 @@ def small_module(classes=3):
 
 
 def agreement(network, images):
-    engine = Engine(network, device="cpu")
+    engine = Engine(network, device="cpu", precision="fp32")
     return engine.scores(engine.inputs(images.pictures)).argmax(dim=1).numpy() == images.labels
 
 
@@ -101,7 +101,7 @@ def test_untrained_control_is_near_chance_and_needs_no_cache(tmp_path):
 
 def test_stages_can_be_tapped_and_the_head_is_linear_in_the_pooled_last_stage():
     network = load_network("untrained@digits", progress=False)
-    engine = Engine(network, device="cpu")
+    engine = Engine(network, device="cpu", precision="fp32")
     inputs = engine.inputs(load_images("digits", n=4).pictures)
     assert {"stem", "stage1", "stage2", "stage3", "stage4", "head"} <= set(engine.layers())
     activations = engine.tap(inputs, network.layer)
@@ -330,7 +330,7 @@ def test_an_exported_program_gives_the_modules_logits_and_keeps_its_layers(tmp_p
     network = load_network(f"pt2:{tmp_path / 'net.pt2'}")
     assert network.classes == ("class 0", "class 1", "class 2")
     assert network.size == 32
-    engine = Engine(network, device="cpu")
+    engine = Engine(network, device="cpu", precision="fp32")
     inputs = engine.inputs(load_images("digits", n=5).pictures)
     torch.testing.assert_close(engine.scores(inputs), module(inputs).detach())
     below = module.stage3(module.stage2(module.stage1(module.stem(inputs))))

@@ -1,0 +1,160 @@
+"""How a module runs: memory layout, precision and its audit, and compiled graphs for long sweeps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .batching import ran_out
+from .frozen import WORTHWHILE, Frozen, Graphs, operations
+from .network import Network, logits_of
+from .precision import ENOUGH, Precision, bfloat16, compare, exact, float32_head, has_bfloat16_units, memory_format
+
+Run = Callable[[Tensor], Any]
+_PIXELS_AT_ONCE = 2**20
+"""Places of one pass on a CPU: larger batches leave its caches (16 images of 224 pixels, 64 of 128)."""
+
+_LEAST = 1000
+"""Copies of a sweep below which compiling is not even considered."""
+
+
+class Forward:
+    """Runs a network, or its head, on one batch at a time.
+
+    Parameters
+    ----------
+    network : Network, whose module is taken over
+    device : torch.device
+    precision : as `Engine` says
+    graphs : as `Engine` says
+
+    Attributes
+    ----------
+    module : nn.Module on the device, in the layout that suits it
+    audit : dict, the precision asked for and used, the comparison behind it, and what became of compiled graphs
+    shape : shape of the last input, None before the first
+    """
+
+    def __init__(self, network: Network, device: torch.device, precision: Precision, graphs: Graphs) -> None:
+        self._name, self._device, self._graphs = network.name, device, graphs
+        self._format = memory_format(network.module)
+        self.module = _moved(network.module, device, self._format)
+        self.shape: tuple[int, ...] | None = (3, network.size, network.size) if network.size else None
+        undecided = precision == "auto" and has_bfloat16_units(device)
+        used = None if undecided else precision.replace("auto", "fp32")
+        self.audit: dict[str, Any] = {"requested": precision, "used": used}
+        self._head = last_linear(self.module)
+        self._work: dict[tuple[Any, ...], float] = {}
+        self._frozen: dict[tuple[Any, ...], Frozen | None] = {}
+
+    @property
+    def plain(self) -> Run:
+        """The whole module."""
+        return cast(Run, self.module)
+
+    @property
+    def low(self) -> bool:
+        """Whether forwards without gradients run in bfloat16."""
+        return bool(self.audit["used"] == "bf16")
+
+    def __call__(self, run: Run, inputs: Tensor, low: bool | None = None) -> Tensor:
+        """Run a batch and return float32 logits; the inputs are copied, since a module may work in place."""
+        if run is self.module:
+            self.shape = tuple(inputs.shape[1:])
+        if low is None:
+            low = self.low and not torch.is_grad_enabled()
+        try:
+            with self._around(low):
+                return logits_of(run(inputs.clone(memory_format=self._layout(inputs))), self._name).float()
+        except RuntimeError as error:
+            if "view size" not in str(error) or self._format is torch.contiguous_format:
+                raise
+        # The module reshapes with `view`, which wants the plain layout.
+        self._format = torch.contiguous_format
+        self.module = _moved(self.module, self._device, self._format)
+        return self(run, inputs, low)
+
+    def most(self, inputs: Tensor) -> int:
+        """Return how many inputs (n, C, *places) go through at once at most, for speed; memory is another matter."""
+        places = inputs[0, 0].numel() if inputs.ndim > 2 else 1
+        if self._device.type != "cpu" or places == 0:
+            return 2**31
+        return 2 ** max(0, (_PIXELS_AT_ONCE // places).bit_length() - 1)
+
+    def frozen(self, run: Run, inputs: Tensor, count: int, size: int) -> Frozen | None:
+        """Return a compiled graph for a sweep of `count` inputs like `inputs` (1, ...) in batches of `size`, if it pays.
+
+        The choice depends on the sweep alone, so that a run that is resumed takes the same path.
+        """
+        if self._graphs == "never" or self._device.type not in WORTHWHILE or count < size:
+            return None
+        key = (id(run), tuple(inputs.shape[1:]), size, self.low)
+        if self._graphs == "auto":
+            if count < _LEAST:
+                return None
+            if key not in self._work:
+                self._work[key] = operations(lambda one: self(run, one), inputs[:1])
+            if self._work[key] * count < WORTHWHILE[self._device.type]:
+                return None
+        if key not in self._frozen:
+            self._frozen[key] = self._freeze(run, inputs, size)
+        return self._frozen[key]
+
+    def settle(self, high: Tensor, low: Tensor, images: int) -> None:
+        """Decide the precision by the scores (n, K) in float32 and in bfloat16."""
+        self.audit.update(compare(high, low), images=images)
+        if self.audit["used"] is None:
+            correlation = self.audit["spearman"]
+            self.audit["used"] = "bf16" if correlation is not None and correlation >= ENOUGH else "fp32"
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the precision is still to be audited."""
+        wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
+        return wanted and "spearman" not in self.audit and self._device.type != "meta"
+
+    def _freeze(self, run: Run, inputs: Tensor, size: int) -> Frozen | None:
+        layout = self._layout(inputs)
+        example = inputs[:1].expand(size, *inputs.shape[1:]).contiguous(memory_format=layout)
+        low = self.low
+        try:
+            with torch.random.fork_rng(devices=[]):
+                graph = Frozen(lambda batch: logits_of(run(batch), self._name), example, lambda: self._around(low))
+            compared = compare(self(run, example[:1]), graph(example[:1]))
+        except Exception as error:
+            if ran_out(error):
+                raise
+            self.audit["graphs"] = f"eager, since compiling failed: {type(error).__name__}"
+            return None
+        agrees = compared["spearman"] is None or compared["spearman"] >= ENOUGH
+        self.audit["graphs"] = "compiled" if agrees else "eager, since the compiled graph ranks differently"
+        return graph if agrees else None
+
+    @contextmanager
+    def _around(self, low: bool) -> Iterator[None]:
+        with exact(self._device):
+            if not low:
+                yield
+                return
+            with bfloat16(self._device), float32_head(self._head):
+                yield
+
+    def _layout(self, inputs: Tensor) -> torch.memory_format:
+        return self._format if inputs.ndim == 4 else torch.contiguous_format
+
+
+def last_linear(module: nn.Module) -> nn.Linear | None:
+    """Return the linear layer that was defined last, as a rule the classifier's head."""
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    return layers[-1] if layers else None
+
+
+def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    if device.type == "meta":
+        module = copy.deepcopy(module)
+    return cast(Any, module.float().to(device)).to(memory_format=layout)
