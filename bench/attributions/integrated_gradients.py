@@ -11,11 +11,23 @@ from torch import Tensor
 from ..engine import Engine
 from ..registry import LimenError, attribution
 from ..spaces import Space
+from ._channels import Channels, credit
 
 Rule = Literal["gauss_legendre", "trapezoid", "right", "equal"]
 
 
-@attribution(version=1, citation="arXiv:1703.01365", cost="steps forwards + steps backwards")
+@attribution(
+    version=2,
+    citation="arXiv:1703.01365",
+    cost="steps forwards + steps backwards",
+    presets={
+        "xplique": {"steps": 50, "rule": "trapezoid", "channels": "mean"},
+        "captum": {"steps": 50, "rule": "gauss_legendre"},
+        "zennit": {"steps": 20, "rule": "right"},
+        "pair": {"steps": 25, "rule": "equal"},
+        "quantus": {"steps": 10, "rule": "trapezoid"},
+    },
+)
 def integrated_gradients(
     engine: Engine,
     images: Tensor,
@@ -24,6 +36,7 @@ def integrated_gradients(
     space: Space,
     steps: PositiveInt = 50,
     rule: Rule = "gauss_legendre",
+    channels: Channels = "sum",
 ) -> Tensor:
     """Integrate the gradient of the logit from the space's baseline to the image, times their difference.
 
@@ -35,7 +48,9 @@ def integrated_gradients(
     space : Space, coordinates and baseline
     steps : number of points on the path
     rule : 'gauss_legendre' (captum's default), 'trapezoid' (Xplique's), 'right' Riemann sum (zennit's, steps=20),
-        'equal' weights on points that include both ends (PAIR's, steps=25); the weights always sum to 1
+        'equal' weights on points that include both ends (PAIR's, steps=25); the weights always sum to 1, also under
+        the preset 'quantus', whose own sum to (steps - 1) / steps
+    channels : 'sum', which alone keeps completeness, or 'mean' over the channels
 
     Returns
     -------
@@ -55,7 +70,7 @@ def integrated_gradients(
     mean_gradient = engine.path_gradients(
         images, images.new_tensor(nodes), images.new_tensor(weights), targets, space=space
     )
-    return space.credit((coordinates - space.baseline(coordinates)) * mean_gradient)
+    return credit((coordinates - space.baseline(coordinates)) * mean_gradient, space, channels)
 
 
 def quadrature(rule: Rule, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from ..engine import Engine
@@ -9,9 +11,21 @@ from ..registry import attribution
 from ..spaces import Space
 
 
-@attribution(version=1, citation="arXiv:1312.6034", cost="1 forward + 1 backward")
-def saliency(engine: Engine, images: Tensor, targets: Tensor, *, space: Space) -> Tensor:
-    """Take the largest absolute derivative of the logit over the channels of each coordinate.
+@attribution(
+    version=2,
+    citation="arXiv:1312.6034",
+    cost="1 forward + 1 backward",
+    presets={"xplique": {"channels": "max"}, "quantus": {"channels": "sum"}, "wam": {"channels": "mean"}},
+)
+def saliency(
+    engine: Engine,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    space: Space,
+    channels: Literal["max", "sum", "mean"] = "max",
+) -> Tensor:
+    """Take the absolute derivative of the logit, the largest over the channels of each coordinate.
 
     Parameters
     ----------
@@ -19,6 +33,7 @@ def saliency(engine: Engine, images: Tensor, targets: Tensor, *, space: Space) -
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
     space : Space, the coordinates that receive the credit
+    channels : largest, sum or mean of the absolute derivatives over the channels
 
     Returns
     -------
@@ -28,4 +43,7 @@ def saliency(engine: Engine, images: Tensor, targets: Tensor, *, space: Space) -
     ----------
     Simonyan, Vedaldi, Zisserman 2014, arXiv:1312.6034.
     """
-    return engine.gradients(images, targets, space=space).abs().amax(dim=1, keepdim=True)
+    sizes = engine.gradients(images, targets, space=space).abs()
+    if channels == "max":
+        return sizes.amax(dim=1, keepdim=True)
+    return sizes.sum(dim=1, keepdim=True) if channels == "sum" else sizes.mean(dim=1, keepdim=True)

@@ -14,9 +14,12 @@ from bench.registry import ATTRIBUTIONS
 
 QUICK: dict[str, dict[str, Any]] = {
     "occlusion": {"patch": 4},
+    "forgrad": {"of": "smoothgrad", "of_options": {"samples": 4}},
     "integrated_gradients": {"steps": 8},
     "rise": {"masks": 60},
     "smoothgrad": {"samples": 4},
+    "squaregrad": {"samples": 4},
+    "vargrad": {"samples": 4},
     "sobol": {"side": 4, "samples": 4},
 }
 """Fewer samples where the defaults are many; a method that is not named runs at its defaults."""
