@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ._correlation import average_ranks
+
 WINDOW, SIGMA = 11, 1.5
 """Side of the Gaussian window of the structural similarity, and its standard deviation, in pixels."""
 
@@ -21,17 +23,8 @@ def spearman(left: Tensor, right: Tensor) -> Tensor:
 
 def centred_ranks(maps: Tensor) -> Tensor:
     """Rank the values of each map (N, ...), ties sharing their mean rank, less the mean rank: (N, places) float64."""
-    values = maps.flatten(1)
-    ordered, order = values.sort(dim=1)
-    starts = torch.ones_like(order)
-    starts[:, 1:] = (ordered.diff(dim=1) != 0).type_as(order)
-    group = starts.cumsum(dim=1) - 1
-    ones = torch.ones_like(ordered, dtype=torch.float64)
-    zeros = torch.zeros_like(ones)
-    total = zeros.scatter_add(1, group, ones.cumsum(dim=1))
-    count = zeros.scatter_add(1, group, ones)
-    ranks = (total / count.clamp(min=1)).gather(1, group)
-    return zeros.scatter(1, order, ranks) - (values.shape[1] + 1) / 2
+    values = maps.flatten(1).double()
+    return average_ranks(values, 0) - (values.shape[1] + 1) / 2
 
 
 def ssim(left: Tensor, right: Tensor) -> Tensor:

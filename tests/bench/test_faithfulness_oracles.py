@@ -7,12 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from bench.api import explain, score
+from bench.api import score
 from bench.engine import Engine
-from bench.metrics.faithfulness.mu_fidelity import average_ranks, mu_fidelity, spearman
 from bench.spaces import Pixels
 
 NO_NULL = np.zeros(1)
@@ -125,72 +123,3 @@ def test_ties_do_not_fall_in_the_order_of_the_pixels() -> None:
         for seed in range(20)
     ]
     assert np.mean(areas) == pytest.approx(0.5, abs=0.02)
-
-
-def test_mu_fidelity_of_the_contributions_of_a_linear_network_is_one(
-    linear_engine: Engine, small_images: Tensor
-) -> None:
-    maps = explain("gradient_input", linear_engine, small_images, 1)
-    for side in (8, 5, 4):
-        found = score("mu_fidelity", linear_engine, small_images, maps, 1, null=np.zeros(4), side=side)
-        np.testing.assert_allclose(found.values, 1, atol=1e-3)
-    inverted = score("mu_fidelity", linear_engine, small_images, -maps, 1, null=np.zeros(4), side=8)
-    np.testing.assert_allclose(inverted.values, -1, atol=1e-3)
-
-
-def test_mu_fidelity_equals_its_loop(engine: Engine, images: Tensor) -> None:
-    maps = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(9))
-    targets, side, count = [3, 0, 1, 4], 5, 60
-    found = mu_fidelity(
-        engine, images, torch.tensor(targets), maps, space=Pixels(), draws=engine.draws(4), side=side, subsets=count
-    ).values
-    chosen = engine.draws(4).subsets(count, side * side, 5)
-    cell = torch.arange(16) * side // 16
-    cells = cell[:, None] * side + cell[None, :]
-    for index, target in enumerate(targets):
-        credits, drops = [], []
-        for subset in chosen:
-            hidden = subset[cells]
-            with torch.no_grad():
-                clean, masked = (
-                    engine.network.module(image[None])[0, target] for image in (images[index], images[index] * ~hidden)
-                )
-            credits.append(float(maps[index, 0][hidden].double().sum()))
-            drops.append(float(clean - masked))
-        assert float(found[index]) == pytest.approx(spearmanr(credits, drops).statistic, abs=2e-3)
-
-
-def test_mu_fidelity_removes_as_many_cells_in_every_subset(engine: Engine, images: Tensor) -> None:
-    found = score("mu_fidelity", engine, images, torch.rand(4, 1, 16, 16), null=np.zeros(4))
-    assert "200 subsets of exactly 16 of 81 cells" in found.convention
-
-
-def test_mu_fidelity_of_a_map_that_ranks_nothing_is_zero_and_counted(engine: Engine, images: Tensor) -> None:
-    found = score("mu_fidelity", engine, images, torch.zeros(4, 1, 16, 16), null=np.zeros(4))
-    assert found.values.tolist() == [0, 0, 0, 0]
-    assert found.extra["constant"].tolist() == [1, 1, 1, 1]
-
-
-def test_a_maps_level_moves_mu_fidelity_only_through_the_area_of_its_cells(engine: Engine, images: Tensor) -> None:
-    maps = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(9))
-    plain, raised = (
-        {side: score("mu_fidelity", engine, images, level, 1, null=np.zeros(4), side=side) for side in (8, 9)}
-        for level in (maps, maps + 50)
-    )
-    np.testing.assert_allclose(raised[8].values, plain[8].values, atol=0.02)
-    assert np.abs(raised[9].values - plain[9].values).max() > 0.05
-    np.testing.assert_allclose(raised[9].extra["centred"], plain[9].extra["centred"], atol=0.02)
-
-
-def test_rank_correlation_with_ties_equals_scipy() -> None:
-    source = np.random.default_rng(0)
-    left, right = source.integers(0, 6, (5, 40)).astype(float), source.integers(0, 9, (5, 40)).astype(float)
-    found, constant = spearman(torch.from_numpy(left), torch.from_numpy(right))
-    expected = [spearmanr(one, other).statistic for one, other in zip(left, right, strict=True)]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert not constant.any()
-
-
-def test_ranks_share_what_differs_by_rounding_alone() -> None:
-    values = torch.tensor([[1.0, 1.0 + 1e-7, 2.0, 0.5]], dtype=torch.float64)
-    assert average_ranks(values).tolist() == [[2.5, 2.5, 4.0, 1.0]]

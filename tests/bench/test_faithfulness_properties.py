@@ -22,9 +22,17 @@ QUICK: dict[str, dict[str, Any]] = {
     "region_perturbation": {"patch": 4},
     "selectivity": {"patch": 4},
     "irof": {"segments": 16},
+    "faithfulness_correlation": {"subsets": 30},
+    "monotonicity_correlation": {"samples": 3},
+    "infidelity": {"samples": 16},
+    "sensitivity_n": {"sizes": 4, "subsets": 20},
+    "sufficiency": {"share": 1.0},
+    "consistency": {"side": 1},
 }
 """Fewer samples where the defaults are many; a metric that is not named runs at its defaults."""
 TARGETS = [3, 0, 1, 4]
+OF_THE_SET = {"sufficiency", "consistency"}
+"""Metrics that compare each image with the others: their value is one of the set, as their docstrings say."""
 REGIONS = {name: np.arange(4 * 256).reshape(4, 16, 16) % 256 < 100 for name in ("object", "background")}
 
 
@@ -87,7 +95,8 @@ def test_batch_mates_and_their_order_do_not_change_a_value(
     name: str, engine: Engine, images: Tensor, maps: Tensor
 ) -> None:
     expected = run(name, engine, images, maps).values
-    assert_same(run(name, engine, images, maps, slice(2, 3)).values, expected[2:3])
+    if name not in OF_THE_SET:
+        assert_same(run(name, engine, images, maps, slice(2, 3)).values, expected[2:3])
     order = [3, 1, 0, 2]
     assert_same(run(name, engine, images, maps, order).values, expected[order])
 

@@ -1,0 +1,65 @@
+"""What a map says of sets of cells, beside what the network does without them."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..engine import Engine, Masks
+from ..spaces import Space
+
+ScoreType = Literal["logit", "probability"]
+
+
+class Removal(NamedTuple):
+    """Credit and drop of sets of cells, (N, M) float64, and the size (N, 1) of the scores behind the drops."""
+
+    credit: Tensor
+    drop: Tensor
+    rounding: Tensor
+
+
+def removal(
+    engine: Engine,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    sets: Tensor,
+    *,
+    space: Space,
+    side: int | None,
+    score: ScoreType,
+    per_place: bool = True,
+) -> Removal:
+    """Sum the credit of sets of cells, and measure how far the score drops when each goes to the baseline.
+
+    Where sets differ in area, by cells that do not divide the image evenly, a level that all places of a map share
+    grows with the area, and so does the drop: any positive map would correlate with any network. Credit and drop are
+    therefore both taken per place, which changes nothing where the areas are equal, and leaves the contributions of an
+    additive function in proportion to its drops.
+
+    Parameters
+    ----------
+    engine, images, targets, maps, space : as for a metric
+    sets : (M, d) or (N, M, d), 1 = in the set
+    side : cells along each axis; None = places
+    score : 'logit' or 'probability'
+    per_place : False leaves the plain sums, also of sets of different size
+    """
+    whole = torch.zeros_like(sets[..., :1, :])
+    kept = 1 - torch.cat([whole, sets], dim=-2).float()
+    masks = Masks.shared(kept) if kept.ndim == 2 else Masks.each(kept)
+    scores = engine.perturbed_scores(images, masks, targets, space=space, score=score, side=side).double()
+    drop, rounding = scores[:, :1] - scores[:, 1:], scores.abs().amax(dim=1, keepdim=True)
+    credit = summed(space.pool(maps.double(), side), sets.double())
+    if not per_place:
+        return Removal(credit, drop, rounding)
+    area = summed(space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side), sets.double()).clamp(min=1)
+    return Removal(credit / area, drop / area, rounding / area.amin(dim=1, keepdim=True))
+
+
+def summed(cells: Tensor, sets: Tensor) -> Tensor:
+    """Sum values of cells (N, d) or (1, d) over sets (M, d) or (N, M, d), (N, M)."""
+    return cells @ sets.T if sets.ndim == 2 else (cells[:, None] * sets).sum(dim=2)
