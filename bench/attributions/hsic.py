@@ -5,18 +5,32 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from ..engine import Draws, Engine, Masks
-from ..registry import attribution
+from ..registry import LimenError, attribution
 from ..spaces import Space
+from ._designs import Design, points
+from ._perturbed import Perturbation, cell_scores
 
+InputKernel = Literal["binary", "sobolev", "rbf"]
+OutputKernel = Literal["rbf", "sobolev"]
+Width = Literal["distance", "value"]
 _FLOOR = 1e-12
 """Smallest kernel width: scores that do not vary have none of their own."""
+_MASK_WIDTH = 0.5
+"""Width of the Gaussian kernel of real-valued masks, as published."""
+_NUMBERS = 2**22
+"""Most float64 numbers in one temporary."""
 
 
-@attribution(version=1, citation="arXiv:2206.06219", cost="samples forwards")
+@attribution(
+    version=2,
+    citation="arXiv:2206.06219",
+    cost="samples forwards",
+    presets={"xplique": {"side": 8, "samples": 500, "design": "unscrambled", "width": "value", "divisor": "samples"}},
+)
 def hsic(
     engine: Engine,
     images: Tensor,
@@ -24,15 +38,21 @@ def hsic(
     *,
     space: Space,
     draws: Draws,
-    side: PositiveInt = 8,
+    side: PositiveInt | None = 8,
     samples: PositiveInt = 512,
+    input_kernel: InputKernel = "binary",
+    output_kernel: OutputKernel = "rbf",
+    width: Width = "distance",
+    divisor: Literal["squared", "samples"] = "squared",
+    design: Design = "scrambled",
+    perturbation: Perturbation = "inpainting",
+    sigma: PositiveFloat = 1.0,
     score: Literal["logit", "probability"] = "logit",
     upsampling: Literal["bilinear", "nearest"] = "bilinear",
 ) -> Tensor:
     """Measure the Hilbert-Schmidt dependence between each cell's presence and the score.
 
-    The kernel of the masks is 1 where two masks agree about a cell, that of the scores a Gaussian whose width is the
-    median distance of an image's scores; so the index ranks by the size of a dependence and is blind to its sign.
+    The index ranks by the size of a dependence of any form and is blind to its sign.
 
     Parameters
     ----------
@@ -40,9 +60,18 @@ def hsic(
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
     space : Space, coordinates, cells and baseline
-    draws : Draws; the scrambled quasi-random masks, rounded to 0 and 1, are the same for all images
-    side : cells along each axis
+    draws : Draws; the masks are the same for all images
+    side : cells along each axis; None is one cell a coordinate place
     samples : number of masks
+    input_kernel : 'binary' rounds the masks to 0 and 1 and asks whether two agree; 'sobolev' (of order one) and 'rbf'
+        (width 1/2) take masks with any value between
+    output_kernel : 'rbf', or 'sobolev' of probabilities
+    width : of the Gaussian of the scores: the median 'distance' of an image's scores, or their median 'value', as in
+        Xplique. The latter is a scale only where scores are far from 0 and is there to reproduce numbers.
+    divisor : samples 'squared', or 'samples' as in Xplique: a constant factor
+    design : 'scrambled' or 'unscrambled' Sobol sequence, 'lhs' (Latin hypercube) or 'random'
+    perturbation : 'inpainting' fades to the space's baseline, 'blur' to its blur, 'amplitude' adds (m - 1/2) sigma
+    sigma : range of 'amplitude', in units of the coordinates
     score : 'logit' or 'probability'
     upsampling : how the cells' indices become a map
 
@@ -50,29 +79,101 @@ def hsic(
     -------
     (N, 1, H, W), non-negative; 0 everywhere if the score does not vary
 
+    Raises
+    ------
+    LimenError
+        If the Sobolev kernel, which lives on [0, 1], is asked of logits.
+
+    Notes
+    -----
+    The preset 'xplique' gives that library's indices at each cell; it draws its maps bicubically, limen bilinearly.
+
     References
     ----------
-    Novello, Fel and Vigouroux 2022, arXiv:2206.06219.
+    Novello, Fel and Vigouroux 2022, arXiv:2206.06219; Da Veiga 2015, doi:10.1080/00949655.2014.945932.
     """
+    if output_kernel == "sobolev" and score != "probability":
+        raise LimenError(
+            f"attribution 'hsic', option 'output_kernel': given 'sobolev' for score '{score}', allowed is "
+            "score 'probability': the kernel lives on [0, 1]."
+        )
     coordinates = space.coordinates(engine, images)
-    masks = draws.sobol(samples, space.cells(coordinates, side)).round().type_as(coordinates)
-    scores = engine.perturbed_scores(images, Masks.shared(masks), targets, space=space, score=score, side=side)
-    found = torch.stack([dependence(masks, values) for values in scores])
-    return space.spread(found, coordinates, side, mode=upsampling)
+    masks = points(draws, design, samples, space.cells(coordinates, side)).type_as(coordinates)
+    masks = masks.round() if input_kernel == "binary" else masks
+    scores = cell_scores(
+        engine, images, Masks.shared(masks), targets,
+        space=space, side=side, score=score, perturbation=perturbation, sigma=sigma,
+    )  # fmt: skip
+    found = dependence(masks, scores, input_kernel=input_kernel, output_kernel=output_kernel, width=width)
+    found = found * samples if divisor == "samples" else found
+    return space.spread(found.float(), coordinates, side, mode=upsampling)
 
 
-def dependence(masks: Tensor, scores: Tensor) -> Tensor:
-    """Return HSIC between each column of binary masks (n, d) and scores (n,), float32 (d,), by its closed form.
+def dependence(
+    masks: Tensor,
+    scores: Tensor,
+    *,
+    input_kernel: InputKernel = "binary",
+    output_kernel: OutputKernel = "rbf",
+    width: Width = "distance",
+) -> Tensor:
+    """Return HSIC, `tr(K_i H L H) / n^2`, between each column of masks (n, d) and scores (N, n), float64 (N, d)."""
+    found = []
+    for part in scores.double().split(max(1, _NUMBERS // len(masks) ** 2)):
+        kernel = output_gram(part, output_kernel, width)
+        index = agreement(masks, kernel) if input_kernel == "binary" else traces(masks, kernel, input_kernel)
+        varies = part.amax(dim=1, keepdim=True) > part.amin(dim=1, keepdim=True)
+        # The kernels are positive semi-definite, so what is below 0 is rounding; a constant depends on nothing.
+        found.append(torch.where(varies, index.clamp(min=0) / len(masks) ** 2, 0))
+    return torch.cat(found)
 
-    With the agreement kernel of binary masks, `tr(K_i H L H) / n^2 = 2 / n^2 * sum_j (L X)_ji X_ji`, X the masks
-    centred by column: one product for all cells.
+
+def output_gram(values: Tensor, kernel: OutputKernel, width: Width) -> Tensor:
+    """Return the kernel of scores (B, n) with each other, (B, n, n), up to terms that centring removes."""
+    gaps = (values[:, :, None] - values[:, None, :]).abs_()
+    if kernel == "sobolev":
+        return gaps.mul_(-0.5)
+    scale = median_gap(gaps) if width == "distance" else values.quantile(0.5, dim=1).abs()
+    return gaps.square_().div_(-2 * scale.clamp(min=_FLOOR).square()[:, None, None]).exp_()
+
+
+def median_gap(gaps: Tensor) -> Tensor:
+    """Return the median over pairs of distances (B, n, n), (B,); 1 if there is no pair."""
+    count = gaps.shape[1]
+    pairs = count * (count - 1) // 2
+    if not pairs:
+        return torch.ones_like(gaps[:, 0, 0])
+    # In order, a distance matrix holds the n zeros of its diagonal and then each pair twice.
+    ranks = {count + 2 * ((pairs + 1) // 2), count + 2 * (pairs // 2 + 1)}
+    flat = gaps.flatten(1)
+    return torch.stack([flat.kthvalue(rank, dim=1).values for rank in ranks]).mean(dim=0)
+
+
+def agreement(masks: Tensor, kernel: Tensor) -> Tensor:
+    """Return `tr(K_i H L H)` (B, d) of the kernel that asks whether binary masks (n, d) agree, by its closed form.
+
+    It is `2 sum_j (L X)_ji X_ji`, X the masks centred by column: one product for all cells and images.
     """
-    values, count = scores.double(), len(scores)
-    gaps = (values[:, None] - values[None, :]).abs()
-    pairs = torch.pdist(values[:, None])
-    width = pairs.quantile(0.5).clamp(min=_FLOOR) if len(pairs) else torch.ones_like(values[0])
-    kernel = torch.exp(-gaps.square() / (2 * width**2))
     centred = masks.double() - masks.double().mean(dim=0)
-    found = 2 / count**2 * ((kernel @ centred) * centred).sum(dim=0)
-    # The kernel is positive semi-definite, so what is below 0 is rounding; scores that never vary depend on nothing.
-    return torch.where(gaps.max() > 0, found.clamp(min=0), 0).float()
+    return 2 * ((kernel @ centred) * centred).sum(dim=1)
+
+
+def traces(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
+    """Return `tr(K_i H L H)` (B, d) of real-valued masks (n, d), a block of rows of all K_i at a time.
+
+    With L centred, the Sobolev kernel `(x - 1/2)(y - 1/2) + ((x - y)^2 - |x - y| + 1/6) / 2` leaves `-|x - y| / 2`:
+    what depends on x or y alone vanishes, and the products cancel.
+    """
+    kernel = kernel - kernel.mean(dim=1, keepdim=True)
+    kernel = kernel - kernel.mean(dim=2, keepdim=True)
+    columns = masks.double().T
+    rows = max(1, _NUMBERS // columns.numel())
+    found = torch.zeros_like(kernel[:, 0, :1])
+    for start in range(0, len(masks), rows):
+        gaps = columns[:, start : start + rows, None] - columns[:, None, :]
+        if input_kernel == "sobolev":
+            grams = gaps.abs_().mul_(-0.5)
+        else:
+            grams = gaps.square_().mul_(-0.5 / _MASK_WIDTH**2).exp_()
+        found = found + kernel[:, start : start + rows].flatten(1) @ grams.flatten(1).T
+    return found

@@ -15,16 +15,31 @@ from ..engine import Engine, Masks
 from ..registry import LimenError, attribution
 from ..spaces import Space
 
+Border = Literal["clamp", "cut", "drop", "wrap"]
+Lengths = PositiveInt | tuple[PositiveInt, ...]
 
-@attribution(version=1, citation="arXiv:1311.2901", cost="windows + 1 forwards (729 at the defaults)")
+
+@attribution(
+    version=2,
+    citation="arXiv:1311.2901",
+    cost="windows + 1 forwards (729 at the defaults)",
+    presets={
+        "xplique": {"patch": 3, "stride": 3, "reduce_windows": "sum", "border": "drop"},
+        "captum": {"reduce_windows": "mean", "border": "cut"},
+        "quantus": {"patch": 4, "stride": 1, "reduce_windows": "mean", "border": "cut"},
+        "zennit": {"patch": 8, "stride": 8, "reduce_windows": "sum", "border": "wrap", "window": "keep"},
+    },
+)
 def occlusion(
     engine: Engine,
     images: Tensor,
     targets: Tensor,
     *,
     space: Space,
-    patch: PositiveInt | None = None,
-    stride: PositiveInt | None = None,
+    patch: Lengths | None = None,
+    stride: Lengths | None = None,
+    window: Literal["hide", "keep"] = "hide",
+    border: Border = "clamp",
     reduce_windows: Literal["mean", "sum"] = "mean",
     score: Literal["logit", "probability"] = "logit",
 ) -> Tensor:
@@ -36,10 +51,14 @@ def occlusion(
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
     space : Space, coordinates and baseline
-    patch : side of the window; None is a fourteenth of the shorter side, rounded up
-    stride : step between windows; None is half a patch. The last window is moved back to the border, so every
-        coordinate is covered.
-    reduce_windows : 'mean' or 'sum' (Xplique's) of the drops of the windows over a coordinate
+    patch : side of the window, or its sides, one an axis; None is a fourteenth of the shortest axis, rounded up
+    stride : step between windows, likewise; None is half a patch
+    window : 'hide' covers the window and credits the drop of the score; 'keep' covers all but the window and credits
+        the score itself, which is inclusion (zennit's default)
+    border : where the last window does not fit, 'clamp' moves it back to the border, so that all windows are equal and
+        every coordinate is covered; 'cut' keeps the part inside (captum), 'drop' leaves the window out (Xplique: what
+        no window covers gets 0), 'wrap' goes on at the other border (zennit)
+    reduce_windows : 'mean' or 'sum' of the windows over a coordinate
     score : 'logit' or 'probability'
 
     Returns
@@ -49,7 +68,7 @@ def occlusion(
     Raises
     ------
     LimenError
-        If the stride is larger than the patch, which would leave coordinates uncovered.
+        If there is not one patch or stride an axis, or a stride is larger than its patch, which would leave gaps.
 
     References
     ----------
@@ -57,40 +76,67 @@ def occlusion(
     """
     coordinates = space.coordinates(engine, images)
     lengths = coordinates.shape[2:]
-    patch = ceil(min(lengths) / 14) if patch is None else patch
-    stride = max(1, patch // 2) if stride is None else stride
-    if stride > patch:
-        raise LimenError(
-            f"attribution 'occlusion', option 'stride': given {stride}, allowed is at most the patch of {patch}."
-        )
-    covers = [windows(length, patch, stride, images) for length in lengths]
+    sides = per_axis("patch", ceil(min(lengths) / 14) if patch is None else patch, len(lengths))
+    steps = per_axis("stride", tuple(max(1, side // 2) for side in sides) if stride is None else stride, len(lengths))
+    for side, step in zip(sides, steps, strict=True):
+        if step > side:
+            raise LimenError(
+                f"attribution 'occlusion', option 'stride': given {step}, allowed is at most the patch of {side}."
+            )
+    covers = [windows(*axis, border, images) for axis in zip(lengths, sides, steps, strict=True)]
     counts = [len(cover) for cover in covers]
-    total = reduce(int.__mul__, counts)
 
     def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
         places = torch.unravel_index(mask_index, counts)
         covered = outer([cover[place] for cover, place in zip(covers, places, strict=True)])
-        return (1 - covered).unsqueeze(1)
+        return (1 - covered if window == "hide" else covered).unsqueeze(1)
 
-    # The untouched copy goes through the space too: where coordinates only approximate the image,
-    # the drop must not contain that error.
-    nothing_covered = Masks.shared(coordinates.new_ones(1, 1, *lengths))
-    whole = engine.perturbed_scores(images, nothing_covered, targets, space=space, score=score)
-    kept = engine.perturbed_scores(images, Masks.lazy(total, build), targets, space=space, score=score)
-    credit = (whole - kept).reshape(len(images), *counts)
+    total = reduce(int.__mul__, counts)
+    credit = engine.perturbed_scores(images, Masks.lazy(total, build), targets, space=space, score=score)
+    if window == "hide":
+        # The untouched copy goes through the space too: where coordinates only approximate the image,
+        # the drop must not contain that error.
+        untouched = Masks.shared(coordinates.new_ones(1, 1, *lengths))
+        credit = engine.perturbed_scores(images, untouched, targets, space=space, score=score) - credit
+    credit = credit.reshape(len(images), *counts)
     for cover in covers:
         credit = torch.tensordot(credit, cover, dims=([1], [0]))
     if reduce_windows == "mean":
-        credit = credit / outer([cover.sum(dim=0, keepdim=True) for cover in covers])
+        credit = credit / outer([cover.sum(dim=0, keepdim=True) for cover in covers]).clamp(min=1)
     return credit.unsqueeze(1)
 
 
-def windows(length: int, patch: int, stride: int, like: Tensor) -> Tensor:
-    """Return (n, length): 1 where window i covers the place, the last window clamped to the border."""
-    last = max(length - patch, 0)
-    starts = like.new_tensor([*range(0, last, stride), last])
-    places = starts.new_ones(length).cumsum(0) - 1
-    return ((places >= starts[:, None]) & (places < starts[:, None] + patch)).type_as(like)
+def per_axis(option: str, given: Lengths, axes: int) -> tuple[int, ...]:
+    """Return one number an axis.
+
+    Raises
+    ------
+    LimenError
+        If as many numbers as axes are not given.
+    """
+    numbers = (given,) * axes if isinstance(given, int) else tuple(given)
+    if len(numbers) != axes:
+        raise LimenError(
+            f"attribution 'occlusion', option '{option}': given {len(numbers)} numbers, allowed is one, or one for "
+            f"each of {axes} axes."
+        )
+    return numbers
+
+
+def windows(length: int, patch: int, stride: int, border: Border, like: Tensor) -> Tensor:
+    """Return (n, length): 1 where window i covers the place."""
+    patch = min(patch, length)
+    last = length - patch
+    starts = {
+        "clamp": [*range(0, last, stride), last],
+        "cut": range(0, last + stride, stride),
+        "drop": range(0, last + 1, stride),
+        "wrap": range(0, length, stride),
+    }[border]
+    places = like.new_ones(length).cumsum(0) - 1
+    inside = places - like.new_tensor(list(starts))[:, None]
+    inside = inside % length if border == "wrap" else inside
+    return ((inside >= 0) & (inside < patch)).type_as(like)
 
 
 def outer(factors: Sequence[Tensor]) -> Tensor:

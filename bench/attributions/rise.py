@@ -11,11 +11,19 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..engine import Draws, Engine, Masks
-from ..registry import attribution
+from ..registry import LimenError, attribution
 from ..spaces import Space
 
 
-@attribution(version=1, citation="arXiv:1806.07421", cost="masks forwards")
+@attribution(
+    version=2,
+    citation="arXiv:1806.07421",
+    cost="masks forwards",
+    presets={
+        "rise": {"masks": 4000, "side": 7, "p": 0.5, "score": "probability", "norm": "expected"},
+        "xplique": {"masks": 4000, "side": 7, "p": 0.5, "score": "logit", "norm": "sum"},
+    },
+)
 def rise(
     engine: Engine,
     images: Tensor,
@@ -24,12 +32,13 @@ def rise(
     space: Space,
     draws: Draws,
     masks: PositiveInt = 4000,
-    side: PositiveInt = 7,
+    side: PositiveInt | None = 7,
     p: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+    smooth: bool = True,
     score: Literal["logit", "probability"] = "probability",
     norm: Literal["sum", "expected"] = "sum",
 ) -> Tensor:
-    """Average smooth random masks, each weighted by the score of the image seen through it.
+    """Average random masks, each weighted by the score of the image seen through it.
 
     Parameters
     ----------
@@ -39,14 +48,21 @@ def rise(
     space : Space, coordinates and baseline
     draws : Draws; the masks are the same for all images
     masks : number of masks
-    side : cells of the coarse Bernoulli mask along each axis
+    side : cells of the coarse Bernoulli mask along each axis; None, without `smooth`, is one cell a coordinate place
     p : probability that a cell is kept
+    smooth : upsample the coarse masks bilinearly and shift each at random, as published; False keeps or hides the
+        space's own cells, for coordinates whose neighbours have nothing in common
     score : 'probability' or 'logit' (Xplique's)
     norm : divide by the 'sum' of the masks at each place, or by its 'expected' value masks * p (the paper's)
 
     Returns
     -------
     (N, 1, H, W)
+
+    Raises
+    ------
+    LimenError
+        If masks without a side are to be smooth.
 
     Notes
     -----
@@ -58,7 +74,15 @@ def rise(
     ----------
     Petsiuk, Das, Saenko 2018, arXiv:1806.07421.
     """
-    lengths = space.coordinates(engine, images).shape[2:]
+    coordinates = space.coordinates(engine, images)
+    if not smooth:
+        bits = draws.spawn("bits").bernoulli(p, masks, space.cells(coordinates, side)).type_as(coordinates)
+        scores = engine.perturbed_scores(images, Masks.shared(bits), targets, space=space, score=score, side=side)
+        credit = average(with_ones(scores) @ bits, masks * p if norm == "expected" else None)
+        return space.spread(credit, coordinates, side)
+    if side is None:
+        raise LimenError("attribution 'rise', option 'side': given None, allowed is a number, or smooth=False.")
+    lengths = coordinates.shape[2:]
     axes = len(lengths)
     bases = [interpolation(length, side, images) for length in lengths]
     bits = draws.spawn("bits").bernoulli(p, masks, *[side] * axes).type_as(images)
@@ -72,10 +96,19 @@ def rise(
         return mask.reshape(len(mask_index), 1, *lengths)
 
     scores = engine.perturbed_scores(images, Masks.lazy(masks, build), targets, space=space, score=score)
-    weights = torch.cat([scores, torch.ones_like(scores[:1])])
-    sums = accumulate(weights, bits, offsets, bases)
-    kept = sums[-1:] if norm == "sum" else torch.full_like(sums[-1:], masks * p)
-    return torch.where(kept > 0, sums[:-1] / kept, 0).unsqueeze(1)
+    sums = accumulate(with_ones(scores), bits, offsets, bases)
+    return average(sums, masks * p if norm == "expected" else None).unsqueeze(1)
+
+
+def with_ones(scores: Tensor) -> Tensor:
+    """Return scores (N, M) over a row of ones, whose weighted sum is that of the masks themselves."""
+    return torch.cat([scores, torch.ones_like(scores[:1])])
+
+
+def average(sums: Tensor, expected: float | None) -> Tensor:
+    """Divide sums (N + 1, ...) of scores times masks by the last of them, the masks' own, or by its expectation."""
+    kept = sums[-1:] if expected is None else torch.full_like(sums[-1:], expected)
+    return torch.where(kept > 0, sums[:-1] / kept, 0)
 
 
 def interpolation(length: int, side: int, like: Tensor) -> Tensor:
@@ -92,11 +125,12 @@ def accumulate(weights: Tensor, bits: Tensor, offsets: list[Tensor], bases: list
     group = torch.zeros_like(offsets[0])
     for offset, count in zip(offsets, shifts, strict=True):
         group = group * count + offset
-    coarse = bits.flatten(1)
-    sums = weights.new_zeros(len(weights), prod(shifts), coarse.shape[1])
-    for row, weight in zip(sums, weights, strict=True):
+    # In float64: on a GPU the order of the sums varies, and must not show.
+    coarse = bits.flatten(1).double()
+    sums = coarse.new_zeros(len(weights), prod(shifts), coarse.shape[1])
+    for row, weight in zip(sums, weights.double(), strict=True):
         row.index_add_(0, group, weight.unsqueeze(1) * coarse)
-    sums = sums.reshape(len(weights), *shifts, *bits.shape[1:])
+    sums = sums.type_as(weights).reshape(len(weights), *shifts, *bits.shape[1:])
     for done, basis in enumerate(bases):
         sums = torch.tensordot(sums, basis, dims=([1, 1 + len(bases) - done], [0, 1]))
     return sums
