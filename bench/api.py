@@ -151,7 +151,8 @@ def explain(
         last summed over channels with sign; a captum attribution such as `captum.attr.Saliency` (the class, or an
         instance made from the engine's module); a zennit attributor or composite.
     engine : Engine
-    images : uint8 pictures (N, H, W, 3), or floats (N, C, H, W) normalised as the network wants them
+    images : uint8 pictures (N, H, W, 3), or floats (N, C, H, W) normalised as the network wants them; for a network
+        without an image size also waveforms (N, C, T) and volumes (N, C, D, H, W)
     targets : class of each image, or one for all; None takes the predicted ones
     space : Space; None is `Pixels()`
     seed : int
@@ -447,16 +448,21 @@ def summarise(scored: ScoreResult) -> dict[str, Any]:
 def prepare(engine: Engine, images: Pictures, targets: Classes) -> tuple[Tensor, Tensor]:
     """Return images (N, C, H, W) float32 and targets (N,) int64 on the engine's device.
 
+    A network without an image size may also be given floats (N, C, *places) of one or three axes: waveforms, volumes.
+
     Raises
     ------
     LimenError
         For a wrong type or shape, a number that is not finite, or a class the network does not have.
     """
+    pictures_only = engine.network.size is not None
     allowed = "allowed are uint8 pictures (N, H, W, 3) or normalised floats (N, C, H, W)"
+    allowed += "" if pictures_only else ", (N, C, T) or (N, C, D, H, W)"
     if not isinstance(images, (Tensor, np.ndarray)):
         raise LimenError(f"images: given {type(images).__name__}, {allowed}.")
     kind = str(images.dtype).removeprefix("torch.")
-    if images.ndim != 4 or len(images) == 0 or not (kind == "uint8" or "float" in kind):
+    axes = (4,) if pictures_only or kind == "uint8" else (3, 4, 5)
+    if images.ndim not in axes or len(images) == 0 or not (kind == "uint8" or "float" in kind):
         raise LimenError(f"images: given {kind} {tuple(images.shape)}, {allowed}.")
     inputs = engine.inputs(np.asarray(images)) if kind == "uint8" else engine.prepare(images)
     if not finite(inputs):

@@ -42,6 +42,7 @@ class Pixels:
             raise unknown("space 'pixels', baseline", baseline, get_args(Baseline))
         self.kind = baseline
         self.name = f"pixels ({baseline})"
+        self.identity: str | None = repr(self)
 
     def __repr__(self) -> str:
         return f"Pixels(baseline={self.kind!r})"

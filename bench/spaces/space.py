@@ -25,6 +25,8 @@ class Space(Protocol):
         Name used in tables.
     layer : str or None
         None: the coordinates lead to network inputs; else to activations of this layer, and only the head runs.
+    identity : str or None
+        All that decides what the space does, as text: answers are remembered by it. None: nothing is remembered.
     ordered : bool
         Places side by side belong together, so that windows and smooth masks over them mean something: true of
         pixels, false of concepts.
@@ -32,6 +34,7 @@ class Space(Protocol):
 
     name: str
     layer: str | None
+    identity: str | None
     ordered: bool
 
     def coordinates(self, engine: Engine, images: Tensor) -> Tensor:

@@ -85,6 +85,7 @@ class Wavelets:
         self._pixels = Pixels(baseline)
         self.wavelet, self.levels, self.kind = wavelet, levels, baseline
         self.name = f"wavelets ({wavelet}, {levels} levels, {baseline})"
+        self.identity: str | None = repr(self)
 
     def __repr__(self) -> str:
         return f"Wavelets({self.wavelet!r}, levels={self.levels}, baseline={self.kind!r})"
