@@ -7,6 +7,12 @@ import hashlib
 from torch import Tensor
 
 
+def combined(*parts: object) -> str:
+    """Return one SHA-256 of several texts; a tensor counts by its type, shape and numbers."""
+    texts = (digests(part[None])[0] if isinstance(part, Tensor) else repr(part) for part in parts)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
 def digests(images: Tensor) -> list[str]:
     """Return one SHA-256 an image, of its type, shape and numbers; on the meta device, of its position.
 

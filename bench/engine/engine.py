@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..registry import LimenError, unknown
 from . import pictures as conversion
 from .batching import Batches
-from .content import digests
+from .bounds import Bound, Boxes, Margins, Relaxation
+from .content import combined, digests
 from .copies import Alter, Altered, Coordinates, Copies, Mode
 from .cost import Cost, Meters
 from .device import resolve_device
@@ -21,6 +22,7 @@ from .forward import Forward, Run
 from .frozen import Graphs
 from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
 from .masks import Masks
+from .memory import Memory
 from .moments import Moments
 from .network import Network
 from .precision import Precision, exact
@@ -32,6 +34,8 @@ ScoreType = Literal["logit", "probability"]
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
 _CACHED_SCORES = 65_536
+_CLASSES = 1000
+"""Classes of a network that does not say how many it has; it only decides what is worth remembering."""
 _AUDITED = 8
 _FADES = (1.0, 0.75, 0.5, 0.25)
 
@@ -87,6 +91,7 @@ class Engine:
         where = f"{self._where} on {self.device}"
         self._forwards, self._backwards = Batches(where, batch_size), Batches(where, batch_size)
         self._cache: dict[str, Tensor] = {}
+        self._memory = Memory()
         self._splits: dict[str, Split] = {}
         self._layer = network.layer
         self._graphs: Graphs = graphs
@@ -241,7 +246,8 @@ class Engine:
         """
         images = self.prepare(images)
         copies = Copies(space.coordinates(self, images), masks, space, side=side, mode=mode)
-        return self._copy_scores(images, copies, masks.count, targets, space, score)
+        told = None if masks.values is None else ("masks", masks.values, side, mode)
+        return self._copy_scores(images, copies, masks.count, targets, space, score, told)
 
     def altered_scores(
         self,
@@ -252,6 +258,7 @@ class Engine:
         *,
         space: Coordinates,
         score: ScoreType = "logit",
+        key: str | None = None,
     ) -> Tensor:
         """Return the scores of copies that a function changes, in full batches that span images.
 
@@ -265,6 +272,8 @@ class Engine:
         targets : int64 (N,) or None
             None keeps the scores of all K classes.
         space, score : as for `perturbed_scores`
+        key : str or None
+            Names all that `alter` does, its draws included: the same question, asked again, is answered from memory.
 
         Returns
         -------
@@ -272,7 +281,7 @@ class Engine:
         """
         images = self.prepare(images)
         copies = Altered(space.coordinates(self, images), count, alter)
-        return self._copy_scores(images, copies, count, targets, space, score)
+        return self._copy_scores(images, copies, count, targets, space, score, None if key is None else (key,))
 
     def _copy_scores(
         self,
@@ -282,10 +291,43 @@ class Engine:
         targets: Tensor | None,
         space: Coordinates,
         score: ScoreType,
+        told: tuple[object, ...] | None,
     ) -> Tensor:
+        """Score copies; `told` says what they are, if they are to be remembered."""
         _check_score(score)
         self._settle_precision(images)
         chosen = None if targets is None else self.targets(images, targets)
+        key = self._key(images, count, space, told)
+        values = self._memory.get(key)
+        if values is None:
+            gathered = None if key else chosen
+            values = self._sweep_copies(images, copies, count, gathered, space, "logit" if key else score)
+        if key is None:
+            return values
+        self._memory.put(key, values)
+        values = _as_score(values, score)
+        if chosen is None:
+            return values.clone()
+        return values.gather(2, chosen[:, None, None].expand(-1, count, 1))[:, :, 0]
+
+    def _key(self, images: Tensor, count: int, space: Coordinates, told: tuple[object, ...] | None) -> str | None:
+        """Return what a question is remembered by; None where it is too large, or the space has no identity."""
+        identity = getattr(space, "identity", None)
+        if told is None or identity is None or self.device.type == "meta":
+            return None
+        if not count or not self._memory.takes(len(images) * count * (len(self.network.classes) or _CLASSES)):
+            return None
+        return combined(identity, count, *digests(images), *told)
+
+    def _sweep_copies(
+        self,
+        images: Tensor,
+        copies: Copies | Altered,
+        count: int,
+        chosen: Tensor | None,
+        space: Coordinates,
+        score: ScoreType,
+    ) -> Tensor:
         run = self._runner(space.layer)
         sample = space.inputs(copies.first)
         most = min(self._forwards.size, self._forward.most(sample))
@@ -411,6 +453,69 @@ class Engine:
                 total[index] += part
         self._check_finite(torch.cat(finite).unflatten(0, (len(images), count)).all(dim=1))
         return total.float()
+
+    def margin_bounds(
+        self,
+        images: Tensor | np.ndarray,
+        boxes: Boxes,
+        targets: Tensor | None,
+        *,
+        space: Coordinates,
+        rivals: Tensor | None = None,
+        relaxation: Relaxation = "crown_ibp",
+        bound: Bound = "margin",
+    ) -> Tensor:
+        """Return upper bounds of how far another class's logit rises over the target's while the input is in a box.
+
+        Below 0 the decision cannot change in the box. Sound up to float32 rounding, for which bounds are moved
+        outwards a little; no bound where `boxes` looks at samples of a layer.
+
+        Parameters
+        ----------
+        images : float (N, C, H, W)
+        boxes : Boxes, M an image, in the coordinates of the space
+        targets : int64 (N,) or None
+        space : Space
+        rivals : int64 (N,), the other class of each image; None takes the largest bound over all others
+        relaxation, bound : as for `bounds.Margins`
+
+        Returns
+        -------
+        Tensor float32 (N, M)
+
+        Raises
+        ------
+        LimenError
+            If the network holds an operation that bounds cannot go through, or a bound is not finite.
+        """
+        images = self.prepare(images)
+        chosen = self.targets(images, targets)
+        versus = None if rivals is None else self.targets(images, rivals)
+        make = boxes.of(space.coordinates(self, images), lambda points: self.tap(space.inputs(points), boxes.layer))
+        run = self._runner(boxes.layer or space.layer)
+        where, size = self._forwards.where, self._forwards.size
+        with torch.no_grad(), exact(self.device):
+            first, _ = make(0, 1)
+            margins = Margins.of(
+                lambda inputs: self._forward(run, inputs if boxes.layer else space.inputs(inputs), low=False),
+                first.centre,
+                relaxation,
+                bound,
+                self._where,
+            )
+
+            def work(start: int, stop: int) -> tuple[Tensor, Cost]:
+                box, image = make(start, stop)
+                cost = Cost()
+                return margins.overlap(box, chosen[image], None if versus is None else versus[image], cost), cost
+
+            found = []
+            for _, _, (values, cost) in Batches(where, min(size, margins.most)).sweep(len(images) * boxes.count, work):
+                self._meters.count(forwards=cost.forwards, backwards=cost.backwards)
+                found.append(values)
+        values = torch.cat(found).unflatten(0, (len(images), boxes.count))
+        self._check_finite(_finite(values))
+        return values
 
     def layers(self) -> list[str]:
         """List the names of layers that can be tapped."""
@@ -618,4 +723,4 @@ def _check_score(score: str) -> None:
 
 
 def _as_score(logits: Tensor, score: ScoreType) -> Tensor:
-    return logits.softmax(dim=1) if score == "probability" else logits
+    return logits.softmax(dim=-1) if score == "probability" else logits

@@ -28,6 +28,8 @@ class Masks:
 
     count: int
     build: Build
+    values: Tensor | None = None
+    """Cell weights (M, d) that all images share: answers to them are remembered."""
 
     @classmethod
     def lazy(cls, count: int, build: Build) -> Masks:
@@ -40,7 +42,7 @@ class Masks:
         if values.ndim not in (2, 4):
             raise LimenError(f"shared masks: given shape {tuple(values.shape)}, allowed are (M, d) and (M, 1, H, W).")
         placed = _Placed(values)
-        return cls(len(values), lambda image, mask: placed.beside(mask)[mask])
+        return cls(len(values), lambda image, mask: placed.beside(mask)[mask], values if values.ndim == 2 else None)
 
     @classmethod
     def each(cls, values: Tensor) -> Masks:
