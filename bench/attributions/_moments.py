@@ -49,7 +49,8 @@ class NoisyCopies:
         self._streams = draws.for_images(images) if not images.is_meta else []
         low, high = images.flatten(1).aminmax(dim=1)
         spread = high - low if noise.relative else torch.ones_like(high)
-        self._scale = (noise.sigma * spread).reshape(-1, 1, 1, 1)
+        self._ones = [1] * (images.ndim - 1)
+        self._scale = (noise.sigma * spread).reshape(-1, *self._ones)
 
     def build(self, image: Tensor, copy: Tensor) -> Tensor:
         """Return the copies numbered `copy` (B,) of the images at `image` (B,), as (B, C, H, W)."""
@@ -59,7 +60,7 @@ class NoisyCopies:
         numbers = zip(image.tolist(), copy.tolist(), strict=True)
         noise = torch.stack([self._streams[one].spawn("copy", number).normal(*shape) for one, number in numbers])
         if self._noise.last_clean:
-            noise = noise * (copy < self._noise.samples - 1).reshape(-1, 1, 1, 1)
+            noise = noise * (copy < self._noise.samples - 1).reshape(-1, *self._ones)
         return self._images[image] + self._scale[image] * noise
 
 

@@ -38,17 +38,19 @@ class Masks:
 
     @classmethod
     def shared(cls, values: Tensor) -> Masks:
-        """Return the same masks for all images, from (M, d) or (M, 1, H, W)."""
-        if values.ndim not in (2, 4):
-            raise LimenError(f"shared masks: given shape {tuple(values.shape)}, allowed are (M, d) and (M, 1, H, W).")
+        """Return the same masks for all images, from (M, d) or (M, 1, *places)."""
+        if values.ndim < 2:
+            raise LimenError(
+                f"shared masks: given shape {tuple(values.shape)}, allowed are (M, d) and (M, 1, *places)."
+            )
         placed = _Placed(values)
         return cls(len(values), lambda image, mask: placed.beside(mask)[mask], values if values.ndim == 2 else None)
 
     @classmethod
     def each(cls, values: Tensor) -> Masks:
-        """Return own masks for each image, from (N, M, d) or (N, M, 1, H, W)."""
-        if values.ndim not in (3, 5):
-            raise LimenError(f"masks: given shape {tuple(values.shape)}, allowed are (N, M, d) and (N, M, 1, H, W).")
+        """Return own masks for each image, from (N, M, d) or (N, M, 1, *places)."""
+        if values.ndim < 3:
+            raise LimenError(f"masks: given shape {tuple(values.shape)}, allowed are (N, M, d) and (N, M, 1, *places).")
         placed = _Placed(values)
         return cls(values.shape[1], lambda image, mask: placed.beside(mask)[image, mask])
 
