@@ -40,6 +40,7 @@ def train_classifier(
     seed: int = 0,
     shift: int = 2,
     flip: bool = False,
+    deletion: int = 0,
     device: str = "auto",
     on_step: OnStep | None = None,
 ) -> nn.Module:
@@ -61,6 +62,8 @@ def train_classifier(
         Pictures are moved by up to so many pixels each way, edges repeated.
     flip : bool
         Half of the pictures are mirrored left to right.
+    deletion : int
+        Half of the pictures lose one random cell of a grid with so many cells a side, set to the normalised 0; 0 = none.
     on_step : callable or None
         Called after each step with (steps done, all steps, loss), for a progress bar.
 
@@ -84,6 +87,8 @@ def train_classifier(
         torch.manual_seed(seed)
         for step, index in enumerate(_order(len(images), batch_size, epochs, draws), start=1):
             batch = normalise(augmented(images[index], draws, shift=shift, flip=flip), mean, std)
+            if deletion:
+                batch = batch * kept_cells(batch, deletion, draws, share=0.5)
             loss = _loss(module, batch, answers[index], where)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -108,18 +113,26 @@ def accuracy(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     batch_size: int = 256,
+    deletion: int = 0,
     device: str = "auto",
 ) -> float:
-    """Return the share of pictures uint8 (N, H, W, 3) whose largest logit is their label's."""
+    """Return the share of pictures uint8 (N, H, W, 3) whose largest logit is their label's.
+
+    With `deletion` each picture loses one cell of a grid with so many cells a side, drawn with a fixed seed and set to
+    the normalised 0.
+    """
     _check_data(pictures, labels)
     where = resolve_device(device)
     training = module.training
     _place(module.eval(), where)
     images, answers = _on_device(pictures, labels, where)
-    right = 0
+    right, draws = 0, Draws(0, "deletion", device=where)
     with torch.no_grad():
         for batch, answer in zip(images.split(batch_size), answers.split(batch_size), strict=True):
-            inputs = normalise(batch, mean, std).contiguous(memory_format=memory_format(module))
+            inputs = normalise(batch, mean, std)
+            if deletion:
+                inputs = inputs * kept_cells(inputs, deletion, draws)
+            inputs = inputs.contiguous(memory_format=memory_format(module))
             logits = logits_of(module(inputs), type(module).__name__)
             right += int((logits.argmax(dim=1) == answer).sum())
     module.train(training)
@@ -143,6 +156,16 @@ def augmented(images: Tensor, draws: Draws, *, shift: int, flip: bool) -> Tensor
     # An index on both sides of a slice puts the indexed axes first.
     moved = images.permute(0, 2, 3, 1)[index, source_rows[:, :, None], source_columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
+
+
+def kept_cells(images: Tensor, side: int, draws: Draws, *, share: float = 1.0) -> Tensor:
+    """Return (B, 1, H, W): 0 in one random cell of a side x side grid in a share of the images, else 1."""
+    count, _, height, width = images.shape
+    cell = draws.integers(side * side, count).reshape(-1, 1, 1)
+    hit = draws.bernoulli(share, count).bool().reshape(-1, 1, 1)
+    rows = torch.arange(height, device=images.device).reshape(-1, 1) * side // height
+    columns = torch.arange(width, device=images.device) * side // width
+    return (~(hit & (rows * side + columns == cell))).to(images.dtype).unsqueeze(1)
 
 
 def _loss(module: nn.Module, batch: Tensor, answers: Tensor, device: torch.device) -> Tensor:

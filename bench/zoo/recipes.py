@@ -30,6 +30,8 @@ class Recipe:
     epochs : 0 leaves the network as initialised (the untrained control)
     floor : test accuracy below which training has failed
     seed : of initialisation, order and augmentation
+    deletion : cells a side of a grid: half of the training pictures lose one random cell, set to the normalised 0, so
+        that a deleted cell is nothing new to the network (IDSDS, arXiv:2407.11910); 0 deletes nothing
     """
 
     architecture: str
@@ -42,10 +44,14 @@ class Recipe:
     flip: bool = False
     floor: float = 0.0
     seed: int = 0
+    deletion: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return what the cache key is made of, the version of the pictures included."""
         facts = asdict(self)
+        # A recipe without deletion is what it was before there was any, and so is its key.
+        if not self.deletion:
+            del facts["deletion"]
         facts["widths"] = list(WIDTHS[self.architecture])
         facts["strides"] = list(STRIDES[self.size])
         facts["normalisation"] = [*MEAN, *STD]
@@ -68,6 +74,27 @@ RECIPES: dict[str, Recipe] = {
     ),
     "tiny@digits": Recipe(
         architecture="tiny", images="digits", size=32, epochs=4, batch_size=64, learning_rate=1e-2, floor=0.85
+    ),
+    "resnet@scenes_deletion": Recipe(
+        architecture="resnet",
+        images="scenes",
+        size=64,
+        train=8000,
+        epochs=3,
+        batch_size=64,
+        flip=True,
+        floor=0.9,
+        deletion=4,
+    ),
+    "tiny@digits_deletion": Recipe(
+        architecture="tiny",
+        images="digits",
+        size=32,
+        epochs=6,
+        batch_size=64,
+        learning_rate=1e-2,
+        floor=0.85,
+        deletion=4,
     ),
     "untrained@digits": Recipe(architecture="resnet", images="digits", size=32, seed=1),
     "untrained@scenes": Recipe(architecture="resnet", images="scenes", size=64, seed=1),

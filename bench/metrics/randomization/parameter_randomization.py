@@ -20,7 +20,7 @@ from ._layers import Order, Similarity, by_layer
     direction="down",
     bounds=(-1.0, 1.0),
     null="an explainer that does not look at the network: 1",
-    presets={"quantus": {"order": "independent"}},
+    presets={"quantus": {"absolute": True}},
 )
 def parameter_randomization(
     engine: Engine,
