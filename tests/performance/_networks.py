@@ -1,0 +1,122 @@
+"""The two networks of the benchmark, and the pictures they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench import zoo
+from bench.engine import Engine, Network
+
+SIZES = {"resnet18": 224, "small": 64}
+ABOUT = {
+    "resnet18": "ResNet-18 at 224 px, random weights, batch statistics calibrated on the pictures",
+    "small": "the zoo's network `resnet@scenes` at 64 px (1.07 M parameters), trained",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to explain: the engine's copy, the peers' own copy in plain float32, and pictures."""
+
+    name: str
+    engine: Engine
+    module: nn.Module
+    pictures: Tensor
+    """Normalised float32 (N, 3, H, W) on the engine's device."""
+    build: Callable[..., Engine]
+    """Makes another engine of the same network: `build(precision=..., graphs=...)`."""
+
+    @property
+    def size(self) -> int:
+        return self.pictures.shape[-1]
+
+    def batch(self, count: int, turn: int) -> tuple[Tensor, Tensor]:
+        """Return `count` images of a turn and the classes predicted by the peers' copy; other turns, other images."""
+        start = turn * count % len(self.pictures)
+        images = self.pictures.roll(-start, 0)[:count].clone()
+        with torch.no_grad():
+            return images, self.module(images).argmax(dim=1)
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(features)))))
+        return self.relu2(inner + self.shortcut(features))
+
+
+class ResNet18(nn.Module):
+    """The network of He et al. 2016 (arXiv:1512.03385) with 18 layers."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+        )
+        widths = (64, 64, 128, 256, 512)
+        for stage in range(1, 5):
+            first = Block(widths[stage - 1], widths[stage], 1 if stage == 1 else 2)
+            self.add_module(f"stage{stage}", nn.Sequential(first, Block(widths[stage], widths[stage], 1)))
+        self.pool, self.flatten, self.head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stem(images)
+        for stage in range(1, 5):
+            features = self.get_submodule(f"stage{stage}")(features)
+        return self.head(self.flatten(self.pool(features)))
+
+
+def calibrate(module: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of every BatchNorm to those of the images, so that random weights give signals."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+            part.momentum = None
+    module.train()
+    with torch.no_grad():
+        module(images)
+    module.eval()
+
+
+def load(name: str, *, device: str, precision: str, graphs: str, count: int) -> Subject:
+    """Return a subject by name, 'resnet18' or 'small', with `count` pictures."""
+    pictures = zoo.load_images("scenes", n=count).pictures
+
+    def network() -> Network:
+        return _resnet18(pictures) if name == "resnet18" else zoo.load_network("resnet@scenes", device=device)
+
+    def build(precision: str = precision, graphs: str = graphs) -> Engine:
+        return Engine(network(), device=device, precision=precision, graphs=graphs)  # type: ignore[arg-type]
+
+    engine, own = build(), network()
+    module = own.module.eval().requires_grad_(False).float()
+    module = module.to(engine.device, memory_format=torch.contiguous_format)
+    return Subject(name, engine, module, engine.inputs(pictures), build)
+
+
+def _resnet18(pictures: object) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = ResNet18()
+    network = Network(
+        name="resnet18", module=module, classes=tuple(map(str, range(1000))), size=224, mean=(0.5,) * 3,
+        std=(0.25,) * 3, layer="stage4",
+    )  # fmt: skip
+    calibrate(module, Engine(network, device="cpu", precision="fp32").inputs(pictures[:16]))  # type: ignore[index]
+    return network
