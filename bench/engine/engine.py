@@ -494,15 +494,15 @@ class Engine:
         make = boxes.of(space.coordinates(self, images), lambda points: self.tap(space.inputs(points), boxes.layer))
         run = self._runner(boxes.layer or space.layer)
         where, size = self._forwards.where, self._forwards.size
+
+        def network(inputs: Tensor) -> Tensor:
+            return logits_of(run(inputs.clone() if boxes.layer else space.inputs(inputs.clone())), self.network.name)
+
         with torch.no_grad(), exact(self.device):
-            first, _ = make(0, 1)
-            margins = Margins.of(
-                lambda inputs: self._forward(run, inputs if boxes.layer else space.inputs(inputs), low=False),
-                first.centre,
-                relaxation,
-                bound,
-                self._where,
-            )
+            first = make(0, 1)[0].centre
+            # The engine's own forward goes first: it settles the memory layout that the traced one runs in.
+            expected = self._forward(run, first if boxes.layer else space.inputs(first), low=False)
+            margins = Margins.of(network, first, expected, relaxation=relaxation, bound=bound, where=self._where)
 
             def work(start: int, stop: int) -> tuple[Tensor, Cost]:
                 box, image = make(start, stop)

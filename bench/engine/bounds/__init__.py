@@ -1,0 +1,6 @@
+"""Verified bounds: how far a network's margins can go while its input stays in a box."""
+
+from .boxes import Boxes
+from .margins import Bound, Margins, Relaxation
+
+__all__ = ["Bound", "Boxes", "Margins", "Relaxation"]
