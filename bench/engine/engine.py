@@ -24,7 +24,7 @@ from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
 from .masks import Masks
 from .memory import Memory
 from .moments import Moments
-from .network import Network
+from .network import Network, logits_of
 from .precision import Precision, exact
 from .random import Draws, Key
 from .relu import ReluRule, apply_relu_rule
