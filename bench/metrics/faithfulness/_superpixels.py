@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ._regions import grid
 
@@ -21,7 +22,8 @@ def superpixels(pictures: Tensor, segments: int, compactness: float = 10.0) -> t
     """Cut pictures into about `segments` superpixels of like colour.
 
     K-means on colour and place from a regular grid of centres; a pixel chooses among the centres of its own cell of
-    that grid and of the eight around it. Pieces of a superpixel that came apart are not joined to their neighbours.
+    that grid and of the eight around it. Each superpixel then keeps its largest piece, and the pixels of the others go to
+    the neighbour they resemble most, so that all are connected.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def superpixels(pictures: Tensor, segments: int, compactness: float = 10.0) -> t
     for _ in range(ITERATIONS):
         labels = _nearest(features, centres, around)
         centres = _centres(features, labels, centres)
-    return labels.reshape(-1, height, width), count
+    return _connected(labels.reshape(-1, height, width), features, centres), count
 
 
 def lab(pictures: Tensor) -> Tensor:
@@ -107,3 +109,51 @@ def _centres(features: Tensor, labels: Tensor, before: Tensor) -> Tensor:
     size = torch.zeros_like(sums).scatter_add(2, where, torch.ones_like(whole))
     mean = (sums.double() / size / _UNIT).float()
     return torch.where(size > 0, mean, before)
+
+
+def _connected(labels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
+    """Return labels (N, H, W) of which each forms one piece: the largest it had, with the scraps of its neighbours."""
+    number, height, width = labels.shape
+    piece, where = _pieces(labels).flatten(1), labels.flatten(1)
+    size = torch.zeros_like(piece).scatter_add(1, piece, torch.ones_like(piece)).gather(1, piece)
+    # The piece's first pixel makes the largest one unique.
+    key = size * height * width - piece
+    largest = key.new_full((number, centres.shape[2]), -1).scatter_reduce(1, where, key, "amax")
+    given = torch.where(key == largest.gather(1, where), where, -1).reshape(labels.shape)
+    points = features.unflatten(2, (height, width))
+    for _ in range(height + width):
+        if not given.is_meta and bool((given >= 0).all()):
+            break
+        given = torch.where(given < 0, _resembling(given, points, centres), given)
+    return given.clamp(min=0)
+
+
+def _pieces(labels: Tensor) -> Tensor:
+    """Number the connected pieces of equal labels (N, H, W) by their first pixel in reading order."""
+    piece = (torch.ones_like(labels[0]).flatten().cumsum(0) - 1).reshape(labels.shape[1:]).expand_as(labels)
+    while True:
+        before, piece = piece, piece.clone()
+        for axis in (1, 2):
+            length = labels.shape[axis] - 1
+            low, high = piece.narrow(axis, 0, length), piece.narrow(axis, 1, length)
+            same = labels.narrow(axis, 0, length) == labels.narrow(axis, 1, length)
+            least = torch.minimum(low, high)
+            low.copy_(torch.where(same, least, low))
+            high.copy_(torch.where(same, torch.minimum(least, high), high))
+        # A pixel's number is a pixel of its piece: what that one has learned holds here too.
+        piece = piece.flatten(1).gather(1, piece.flatten(1)).reshape(labels.shape)
+        if piece.is_meta or torch.equal(piece, before):
+            return piece
+
+
+def _resembling(given: Tensor, points: Tensor, centres: Tensor) -> Tensor:
+    """Return for each pixel the label beside it whose centre is nearest, -1 where none beside it has a label."""
+    best, chosen = torch.full_like(points[:, 0], torch.inf), torch.full_like(given, -1)
+    height, width = given.shape[1:]
+    for down, right in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        label = functional.pad(given, (1, 1, 1, 1), value=-1)[:, down : down + height, right : right + width]
+        where = label.clamp(min=0).flatten(1)[:, None].expand(-1, centres.shape[1], -1)
+        distance = (points - centres.gather(2, where).reshape(points.shape)).square().sum(dim=1)
+        nearer = (label >= 0) & (distance < best)
+        best, chosen = torch.where(nearer, distance, best), torch.where(nearer, label, chosen)
+    return chosen
