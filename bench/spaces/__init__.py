@@ -6,18 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .concepts import Concepts
     from .dictionary import ConceptData, Dictionary
+    from .mel import MelSpectrogram
+    from .named import make
     from .pixels import Pixels
     from .space import Space
     from .wavelets import Wavelets
 
-__all__ = ["ConceptData", "Dictionary", "Pixels", "Space", "Wavelets"]
+__all__ = ["ConceptData", "Concepts", "Dictionary", "MelSpectrogram", "Pixels", "Space", "Wavelets", "make"]
 _HOME = {
     "ConceptData": "dictionary",
+    "Concepts": "concepts",
     "Dictionary": "dictionary",
+    "MelSpectrogram": "mel",
     "Pixels": "pixels",
     "Space": "space",
     "Wavelets": "wavelets",
+    "make": "named",
 }
 
 
