@@ -134,37 +134,6 @@ def test_integrated_gradients_is_complete(engine: Engine, images: Tensor, baseli
     torch.testing.assert_close(maps.sum(dim=(1, 2, 3)), difference, atol=2e-3, rtol=0.01)
 
 
-@pytest.mark.parametrize(("statistic", "power"), [("mean", 1), ("square", 2), ("variance", 0)])
-def test_smoothgrad_of_a_linear_network_is_its_weights(
-    linear_engine: Engine, small_images: Tensor, statistic: str, power: int
-) -> None:
-    maps = explain("smoothgrad", linear_engine, small_images, 1, samples=5, statistic=statistic)
-    weights = weights_of(linear_engine, 1, small_images)
-    expected = (weights**power if power else 0 * weights).sum(1, keepdim=True)
-    torch.testing.assert_close(maps, expected.expand_as(maps), atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("relative", [True, False])
-def test_smoothgrad_of_a_quadratic_has_its_closed_forms(relative: bool) -> None:
-    engine = engine_of(lambda flat: flat.square().sum(1))
-    image = torch.tensor([[[[1.0, -2.0], [0.5, 3.0]]]])
-    sigma = 0.2 * (5 if relative else 1)
-    mean, square, variance = (
-        explain("smoothgrad", engine, image, 1, samples=1000, sigma=0.2, relative=relative, statistic=statistic)
-        for statistic in ("mean", "square", "variance")
-    )
-    # The gradient is 2 (x + noise): mean 2 x, mean square 4 x^2 + 4 sigma^2, variance 4 sigma^2.
-    assert (mean - 2 * image).abs().max() < 5 * 2 * sigma / 1000**0.5
-    assert ((square - 4 * image.square() - 4 * sigma**2) / square).abs().max() < 0.2
-    assert (variance / (4 * sigma**2) - 1).abs().max() < 0.2
-    torch.testing.assert_close(square, variance * 999 / 1000 + mean.square())
-
-
-def test_smoothgrad_refuses_the_variance_of_one_sample(linear_engine: Engine, small_images: Tensor) -> None:
-    with pytest.raises(LimenError, match=r"option 'samples': given 1, the variance needs at least 2"):
-        explain("smoothgrad", linear_engine, small_images, 0, samples=1, statistic="variance")
-
-
 def test_grad_cam_of_a_pooled_linear_head_is_the_weighted_activation(engine: Engine, images: Tensor) -> None:
     maps = explain("grad_cam", engine, images, 4)
     activations = engine.tap(images, "stage")
