@@ -100,7 +100,7 @@ def lime(
             f"image are {float(squares.amin(dim=1).max().sqrt()):.4g} away, so all of them weigh 0."
         )
     if penalty == "lasso" and alpha > 0:
-        found = engine.place(lasso(*(engine.numpy(each) for each in (masks, scores, weights)), alpha))
+        found = engine.place(lasso(engine.numpy(masks), engine.numpy(scores), engine.numpy(weights), alpha))
     else:
         found = ridge(masks, scores, weights, alpha)
     return space.spread(found.type_as(coordinates), coordinates, side, mode=upsampling)

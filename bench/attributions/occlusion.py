@@ -51,7 +51,8 @@ def occlusion(
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
     space : Space, coordinates and baseline
-    patch : side of the window, or its sides, one an axis; None is a fourteenth of the shortest axis, rounded up
+    patch : side of the window, or its sides, one an axis; None is a fourteenth of the shortest axis, rounded up, and 1
+        where places have no order (concepts)
     stride : step between windows, likewise; None is half a patch
     window : 'hide' covers the window and credits the drop of the score; 'keep' covers all but the window and credits
         the score itself, which is inclusion (zennit's default)
@@ -76,7 +77,8 @@ def occlusion(
     """
     coordinates = space.coordinates(engine, images)
     lengths = coordinates.shape[2:]
-    sides = per_axis("patch", ceil(min(lengths) / 14) if patch is None else patch, len(lengths))
+    patch = (ceil(min(lengths) / 14) if space.ordered else 1) if patch is None else patch
+    sides = per_axis("patch", patch, len(lengths))
     steps = per_axis("stride", tuple(max(1, side // 2) for side in sides) if stride is None else stride, len(lengths))
     for side, step in zip(sides, steps, strict=True):
         if step > side:

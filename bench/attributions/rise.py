@@ -51,7 +51,7 @@ def rise(
     side : cells of the coarse Bernoulli mask along each axis; None, without `smooth`, is one cell a coordinate place
     p : probability that a cell is kept
     smooth : upsample the coarse masks bilinearly and shift each at random, as published; False keeps or hides the
-        space's own cells, for coordinates whose neighbours have nothing in common
+        space's own cells, as is always done where places have no order (concepts)
     score : 'probability' or 'logit' (Xplique's)
     norm : divide by the 'sum' of the masks at each place, or by its 'expected' value masks * p (the paper's)
 
@@ -75,7 +75,7 @@ def rise(
     Petsiuk, Das, Saenko 2018, arXiv:1806.07421.
     """
     coordinates = space.coordinates(engine, images)
-    if not smooth:
+    if not (smooth and space.ordered):
         bits = draws.spawn("bits").bernoulli(p, masks, space.cells(coordinates, side)).type_as(coordinates)
         scores = engine.perturbed_scores(images, Masks.shared(bits), targets, space=space, score=score, side=side)
         credit = average(with_ones(scores) @ bits, masks * p if norm == "expected" else None)
