@@ -95,9 +95,9 @@ def low_pass(maps: Tensor, sigma: float | None = None) -> Tensor:
     sigma = default_cutoff(height) if sigma is None else float(sigma)
     if not sigma >= 0:
         raise LimenError(f"low-pass filter, 'sigma': given {sigma}, allowed is 0 or more cycles per image.")
-    rows = maps.new_tensor(np.fft.fftfreq(height, 1 / height))
-    columns = maps.new_tensor(np.fft.rfftfreq(width, 1 / width))
-    kept = (rows.square()[:, None] + columns.square()[None, :]).sqrt() <= sigma
+    rows, columns = np.rint(np.fft.fftfreq(height) * height), np.rint(np.fft.rfftfreq(width) * width)
+    # A radius such as the root of 34 is not exact: what lies on the circle stays.
+    kept = maps.new_tensor(np.hypot(rows[:, None], columns[None, :]) <= sigma * (1 + 1e-9))
     spectrum = torch.fft.rfft2(maps.abs().float()) * kept
     return torch.fft.irfft2(spectrum, s=(height, width)).abs()
 
