@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .engine import Draws, Engine
 from .registry import ATTRIBUTIONS, LimenError, resolve_options, unknown
-from .spaces import Space
+from .spaces import Pixels, Space
 
 ALLOWED = (
     "allowed are a registered name, a function with a card, a function (module, images, targets) -> maps, "
@@ -51,11 +51,14 @@ def explained(
     Raises
     ------
     LimenError
-        If the object fits nothing, explains another network, is given options it does not have, or gives maps of a
-        wrong shape or that are not finite.
+        If the object fits nothing, explains another network, is given options it does not have, knows pixels alone
+        and is given another space, or gives maps of a wrong shape or that are not finite.
     """
     function = ATTRIBUTIONS.load(method) if isinstance(method, str) else method
     where = f"attribution '{name_of(function)}'"
+    if not isinstance(space, Pixels) and not _asks_for_space(function):
+        # An array of wavelet coefficients has the shape of its image: maps of pixels would pass for credit of those.
+        raise LimenError(f"{where}: given the space '{space.name}', allowed is pixels, of which its maps are.")
     if hasattr(function, "card"):
         injected = {"space": space, "draws": draws}
         arguments = {**resolve_options(function, options, where), **wanted(function, injected)}
@@ -64,6 +67,10 @@ def explained(
         # Others' code may write to what it is given.
         maps = _foreign(function, engine, images.clone(), targets.clone(), options, where)
     return check_maps(maps, space.coordinates(engine, images), where)
+
+
+def _asks_for_space(function: Any) -> bool:
+    return hasattr(function, "card") and "space" in inspect.signature(function).parameters
 
 
 def name_of(method: Any) -> str:

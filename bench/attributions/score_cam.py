@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..engine import Engine, Masks
-from ..registry import attribution
-from ..spaces import Space
+from ..registry import LimenError, attribution
+from ..spaces import Pixels, Space
 from ._cam import Upsampling, check_places, drawn
 
 
@@ -47,12 +47,14 @@ def score_cam(
     Raises
     ------
     LimenError
-        If the layer's activations have no height and width.
+        If the layer's activations have no height and width, or the space is not that of pixels.
 
     References
     ----------
     Wang et al. 2020, arXiv:1910.01279.
     """
+    if not isinstance(space, Pixels):
+        raise LimenError(f"attribution 'score_cam', space: given '{space.name}', allowed is pixels, which it masks.")
     activations = engine.tap(images, layer)
     check_places(activations, engine, images, layer, "score_cam")
 
