@@ -93,3 +93,24 @@ def test_occlusion_equals_its_loop(engine: Engine, images: Tensor) -> None:
             total[top : top + patch, left : left + patch] += drop
             covered[top : top + patch, left : left + patch] += 1
     np.testing.assert_allclose(found[0, 0].numpy(), total / covered, atol=1e-5)
+
+
+def test_occlusion_of_a_rectangle_by_rectangles_equals_its_loop(engine: Engine, images: Tensor) -> None:
+    image, target = images[:1, :, :11].contiguous(), 4
+    for window in ("hide", "keep"):
+        found = occlusion(
+            engine, image, torch.tensor([target]), space=Pixels("mean"), patch=(4, 6), stride=(3, 5), window=window
+        )
+        background = image[0].mean(dim=(1, 2), keepdim=True).expand_as(image[0])
+        clean = score_of(engine, image[0], target, probability=False)
+        total, covered = np.zeros((11, 16)), np.zeros((11, 16))
+        for top in (0, 3, 6, 7):
+            for left in (0, 5, 10):
+                inside = np.zeros((11, 16))
+                inside[top : top + 4, left : left + 6] = 1
+                hidden = inside if window == "hide" else 1 - inside
+                copy = torch.where(torch.from_numpy(hidden) > 0, background, image[0])
+                score = score_of(engine, copy, target, probability=False)
+                total += inside * (clean - score if window == "hide" else score)
+                covered += inside
+        np.testing.assert_allclose(found[0, 0].numpy(), total / covered, atol=1e-5)
