@@ -18,7 +18,7 @@ Similarity = Literal["spearman", "ssim"]
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"spearman": spearman, "ssim": ssim}
 SAID = {
     "spearman": "Spearman with average ranks over places",
-    "ssim": "2-D SSIM (Gaussian window 11, sigma 1.5) of maps divided by their largest |value|",
+    "ssim": "2-D SSIM (Gaussian window 11, sigma 1.5) of maps divided by their largest |value|, zero at mid-grey",
 }
 
 
