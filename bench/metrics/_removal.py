@@ -43,23 +43,22 @@ def removal(
     Parameters
     ----------
     engine, images, targets, maps, space : as for a metric
-    sets : (M, d) or (N, M, d), 1 = in the set
+    sets : (M, d), 1 = in the set; none is empty, unless sums are asked for
     side : cells along each axis; None = places
     score : 'logit' or 'probability'
     per_place : False leaves the plain sums, also of sets of different size
     """
-    whole = torch.zeros_like(sets[..., :1, :])
-    kept = 1 - torch.cat([whole, sets], dim=-2).float()
-    masks = Masks.shared(kept) if kept.ndim == 2 else Masks.each(kept)
-    scores = engine.perturbed_scores(images, masks, targets, space=space, score=score, side=side).double()
+    kept = 1 - torch.cat([torch.zeros_like(sets[:1]), sets]).float()
+    scores = engine.perturbed_scores(images, Masks.shared(kept), targets, space=space, score=score, side=side).double()
     drop, rounding = scores[:, :1] - scores[:, 1:], scores.abs().amax(dim=1, keepdim=True)
-    credit = summed(space.pool(maps.double(), side), sets.double())
+    members = sets.double().T
+    credit = space.pool(maps.double(), side) @ members
     if not per_place:
         return Removal(credit, drop, rounding)
-    area = summed(space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side), sets.double()).clamp(min=1)
+    area = areas(maps, space, side) @ members
     return Removal(credit / area, drop / area, rounding / area.amin(dim=1, keepdim=True))
 
 
-def summed(cells: Tensor, sets: Tensor) -> Tensor:
-    """Sum values of cells (N, d) or (1, d) over sets (M, d) or (N, M, d), (N, M)."""
-    return cells @ sets.T if sets.ndim == 2 else (cells[:, None] * sets).sum(dim=2)
+def areas(maps: Tensor, space: Space, side: int | None) -> Tensor:
+    """Return how many places each cell of maps (N, 1, *places) holds, (1, d) float64."""
+    return space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side)

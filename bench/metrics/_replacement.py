@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -48,9 +49,10 @@ def reaction(
     numbers = coordinates.new_ones(cells, dtype=torch.int64).cumsum(dim=0) - 1
     streams = draws.for_images(images)
     low, high = _limits(coordinates, within)
-    clean = engine.altered_scores(images, 1, lambda held, image, copy: held, targets, space=space, score=score).double()
+    ask = partial(engine.altered_scores, images, targets=targets, space=space, score=score)
+    clean = ask(1, lambda held, image, copy: held, key="unchanged").double()
     square, size = clean.new_zeros(len(clean), cells), clean.abs()
-    for _ in range(samples):
+    for sample in range(samples):
         # One picture of noise serves all cells: they do not overlap, so each still has values of its own.
         noise = low + (high - low) * torch.stack([stream.uniform(*coordinates.shape[1:]) for stream in streams])
 
@@ -58,7 +60,8 @@ def reaction(
             alone = (numbers == copy[:, None]).type_as(held)
             return torch.where(space.spread(alone, held, side) > 0, noise[image], held)
 
-        changed = engine.altered_scores(images, cells, alter, targets, space=space, score=score).double()
+        key = f"replacement {sample} of each cell, {draws!r}, {side}, {within}"
+        changed = ask(cells, alter, key=key).double()
         square = square + (clean - changed).square() / samples
         size = size.maximum(changed.abs().amax(dim=1, keepdim=True))
     return Reaction(square, size)

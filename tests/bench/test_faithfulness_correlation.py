@@ -188,7 +188,8 @@ def test_single_deletion_costs_one_forward_a_cell_and_one(engine: Engine, images
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("resnet_deletion@digits", "' trained on deletions"), ("resnet@digits", "out of its domain")]
+    ("name", "told"),
+    [("tiny@digits_deletion", "' is trained on deletions"), ("tiny@digits", "is not known to be trained on deletions")],
 )
 def test_single_deletion_says_whether_the_network_knows_deletions(
     conv_network: Network, images: Tensor, maps: Tensor, name: str, told: str
@@ -196,6 +197,31 @@ def test_single_deletion_says_whether_the_network_knows_deletions(
     network = Network(name=name, module=conv_network.module)
     found = score("single_deletion", Engine(network, device="cpu"), images, maps, TARGETS, null=np.zeros(4))
     assert told in found.convention
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [
+        *((name, {}) for name in FAMILY),
+        ("faithfulness_correlation", {"side": 8}),
+        ("infidelity", {"samples": 4}),
+        ("infidelity", {"perturbation": "patches"}),
+        ("monotonicity_correlation", {"samples": 2}),
+        ("completeness", {}),
+        ("sensitivity_n", {"sizes": 3, "subsets": 9}),
+        ("non_sensitivity", {"samples": 2}),
+    ],
+)
+def test_another_map_of_the_same_images_costs_no_forward(
+    engine: Engine, images: Tensor, maps: Tensor, metric: str, options: dict[str, object]
+) -> None:
+    first, second = (
+        score(metric, engine, images, credit, TARGETS, null=np.zeros(4), **options)
+        for credit in (maps, (maps.flip(3) - 1).clamp(min=0))
+    )
+    assert first.cost.forwards > 0
+    assert second.cost.forwards == 0
+    assert not np.array_equal(first.values, second.values)
 
 
 def test_mu_fidelity_removes_as_many_cells_in_every_subset(engine: Engine, images: Tensor) -> None:

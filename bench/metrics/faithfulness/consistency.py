@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from ...engine import Draws, Engine
 from ...records import Measurement
 from ...registry import metric
 from ...spaces import Space
+from .._removal import areas
 from ._alike import agreement
 from ._curves import ranks
 
@@ -58,7 +58,7 @@ def consistency(
     ----------
     Dasgupta, Frost, Moshkovitz 2022, arXiv:2202.00734.
     """
-    pooled = space.pool(maps.double(), side) / space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side)
+    pooled = space.pool(maps.double(), side) / areas(maps, space, side)
     top = min(top, pooled.shape[1])
     best = (ranks(pooled[:, None], draws.for_images(images))[:, 0] < top).double()
     return agreement(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +15,7 @@ from ...records import Measurement
 from ...registry import metric
 from ...spaces import Space
 from .._correlation import pearson
+from .._removal import Removal, areas, removal
 from ._curves import ranks, rebased
 
 
@@ -66,22 +69,17 @@ def faithfulness_estimate(
     """
     space = rebased(space, baseline)
     cells = space.cells(space.coordinates(engine, images), side)
-    pooled = space.pool(maps.double(), side)
-    area = space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side).expand_as(pooled)
-    member = ranks((pooled / area)[:, None], draws.for_images(images))[:, 0] // group
-    count = -(-cells // group)
-
-    def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
-        # Mask 0 removes nothing.
-        return (member[image_index] != mask_index[:, None] - 1).type_as(maps)
-
-    scores = engine.perturbed_scores(
-        images, Masks.lazy(count + 1, build), targets, space=space, score=score, side=side
-    ).double()
-    places = pooled.new_zeros(len(pooled), count).scatter_add_(1, member, area.contiguous())
-    credit = pooled.new_zeros(len(pooled), count).scatter_add_(1, member, pooled) / places
-    size = scores.abs().amax(dim=1, keepdim=True) / places.amin(dim=1, keepdim=True)
-    values, constant = pearson(credit, (scores[:, :1] - scores[:, 1:]) / places, size)
+    if group == 1 and side is not None:
+        # The order of single cells moves no correlation, and masks that all maps share are run once.
+        alone = maps.new_ones(cells).diag()
+        found = removal(engine, images, targets, maps, alone, space=space, side=side, score=score)
+    else:
+        ask = partial(engine.perturbed_scores, images, targets=targets, space=space, side=side, score=score)
+        found = _grouped(
+            ask, space.pool(maps.double(), side), areas(maps, space, side), draws.for_images(images), group
+        )
+    count = found.drop.shape[1]
+    values, constant = pearson(*found)
     return Measurement(
         values=values,
         convention=(
@@ -91,3 +89,27 @@ def faithfulness_estimate(
         ),
         extra={"constant": constant.type_as(values)},
     )
+
+
+def _grouped(ask: Callable[..., Tensor], credit: Tensor, area: Tensor, streams: list[Draws], group: int) -> Removal:
+    """Measure disjoint groups of units, neighbours in the order of their credit per place.
+
+    Parameters
+    ----------
+    ask : `ask(masks) -> (N, M)`, the scores of masked copies
+    credit, area : (N, d), (1, d) float64
+    streams : N sources of random numbers, one an image
+    group : units in a group
+    """
+    member = ranks((credit / area)[:, None], streams)[:, 0] // group
+    count = -(-credit.shape[1] // group)
+
+    def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
+        # Mask 0 removes nothing.
+        return (member[image_index] != mask_index[:, None] - 1).float()
+
+    scores = ask(Masks.lazy(count + 1, build)).double()
+    nothing = torch.zeros_like(scores[:, 1:])
+    places = nothing.scatter_add(1, member, area.expand_as(credit))
+    size = scores.abs().amax(dim=1, keepdim=True) / places.amin(dim=1, keepdim=True)
+    return Removal(nothing.scatter_add(1, member, credit) / places, (scores[:, :1] - scores[:, 1:]) / places, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,7 +19,6 @@ from ._curves import rebased
 
 _NOISE_NUMBERS = 2**24
 """Most random numbers drawn at once; their number does not change them."""
-Pairs = tuple[Tensor, Tensor]
 
 
 @metric(
@@ -85,17 +86,8 @@ def infidelity(
     """
     space = rebased(space, baseline)
     if perturbation == "noise":
-        credit, change = _noise(
-            engine,
-            images,
-            targets,
-            maps,
-            space=space,
-            streams=draws.for_images(images),
-            samples=samples,
-            sigma=sigma,
-            score=score,
-        )
+        ask = partial(engine.altered_scores, images, targets=targets, space=space, score=score)
+        credit, change = _noise(ask, maps, draws.for_images(images), samples, sigma, f"noise {sigma}, {draws!r}")
         told = f"noise N(0, {sigma:g}^2) shared by the channels of a place, {samples} draws, credit as sensitivity"
     else:
         weights = maps if perturbation == "patches" else maps * _difference(engine, images, space)
@@ -128,33 +120,30 @@ def _difference(engine: Engine, images: Tensor, space: Space) -> Tensor:
 
 
 def _noise(
-    engine: Engine,
-    images: Tensor,
-    targets: Tensor,
-    maps: Tensor,
-    *,
-    space: Space,
-    streams: list[Draws],
-    samples: int,
-    sigma: float,
-    score: Literal["logit", "probability"],
-) -> Pairs:
-    """Return `<I, map>` and `f(x) - f(x - I)`, both (N, samples) float64, for Gaussian I."""
-    clean = engine.altered_scores(images, 1, lambda held, image, copy: held, targets, space=space, score=score)
-    places = maps.shape[2:]
+    ask: Callable[..., Tensor], maps: Tensor, streams: list[Draws], samples: int, sigma: float, key: str
+) -> tuple[Tensor, Tensor]:
+    """Return `<I, map>` and `f(x) - f(x - I)`, both (N, samples) float64, for Gaussian I.
+
+    Parameters
+    ----------
+    ask : `ask(count, alter, key=) -> (N, count)`, the scores of altered copies
+    maps : (N, 1, *places)
+    streams : N sources of noise, one an image
+    key : names the noise
+    """
+    clean = ask(1, lambda held, image, copy: held, key="unchanged").double()
     # Noise of many images at full size fills the memory, so it is drawn in rounds.
     most = max(1, _NOISE_NUMBERS // maps.numel())
-    found: list[Pairs] = []
+    credits, changes = [], []
     for start in range(0, samples, most):
         count = min(most, samples - start)
-        noise = torch.stack(
-            [torch.stack([sigma * stream.normal(1, *places) for _ in range(count)]) for stream in streams]
+        noise = sigma * torch.stack(
+            [torch.stack([stream.normal(*maps.shape[1:]) for _ in range(count)]) for stream in streams]
         )
 
         def alter(held: Tensor, image: Tensor, copy: Tensor, noise: Tensor = noise) -> Tensor:
             return held - noise[image, copy]
 
-        altered = engine.altered_scores(images, count, alter, targets, space=space, score=score)
-        found.append(((noise * maps[:, None]).flatten(2).double().sum(dim=2), (clean.double() - altered.double())))
-    credit, change = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-    return credit, change
+        changes.append(clean - ask(count, alter, key=f"{key}, {start} to {start + count}").double())
+        credits.append((noise * maps[:, None]).flatten(2).double().sum(dim=2))
+    return torch.cat(credits, dim=1), torch.cat(changes, dim=1)

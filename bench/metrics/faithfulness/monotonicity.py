@@ -12,6 +12,7 @@ from ...engine import Draws, Engine, Masks
 from ...records import Measurement
 from ...registry import metric
 from ...spaces import Space
+from .._removal import areas
 from ._curves import ranks, rebased
 
 
@@ -70,7 +71,7 @@ def monotonicity(
     """
     space = rebased(space, baseline)
     cells = space.cells(space.coordinates(engine, images), side)
-    pooled = space.pool(maps.double(), side) / space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side)
+    pooled = space.pool(maps.double(), side) / areas(maps, space, side)
     order = -(pooled.abs() if absolute else pooled)
     step = ranks(order[:, None], draws.for_images(images))[:, 0] // group
     count = -(-cells // group)

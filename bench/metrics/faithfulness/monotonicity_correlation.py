@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from ...records import Measurement
 from ...registry import metric
 from ...spaces import Space
 from .._correlation import spearman
+from .._removal import areas
 from .._replacement import reaction
 
 
@@ -72,7 +72,7 @@ def monotonicity_correlation(
     found = reaction(
         engine, images, targets, space=space, draws=draws, side=side, samples=samples, score=score, within=within
     )
-    area = space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side)
+    area = areas(maps, space, side)
     credit = space.pool(maps.double(), side) / area
     # Rounding moves a change d by e, and its square by 2 d e: the root is what it moves evenly.
     change = (found.square / area).sqrt()

@@ -64,12 +64,14 @@ def single_deletion(
     alone = maps.new_ones(cells).diag()
     values, constant = spearman(*removal(engine, images, targets, maps, alone, space=space, side=side, score=score))
     name = engine.network.name
-    known = "trained on deletions" if "deletion" in name else "not known to be trained on deletions: out of its domain"
+    known = (
+        "is trained on deletions" if "deletion" in name else "is not known to be trained on deletions: out of domain"
+    )
     return Measurement(
         values=values,
         convention=(
             f"{score}; Spearman with average ranks over {cells} cells, each alone replaced by the baseline '{space.name}', "
-            f"all channels at once; credit and drop per place; network '{name}' {known}; 0 where the map or the drop is "
+            f"all channels at once; credit and drop per place; '{name}' {known}; 0 where the map or the drop is "
             "constant"
         ),
         extra={"constant": constant.type_as(values)},
