@@ -19,7 +19,7 @@ _KNOWN = (*_UNRULED, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.Adapti
 
 
 def load() -> Any:
-    """Import captum quietly: it warns of its own dependencies."""
+    """Return captum's LRP, its sum and its epsilon rule."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import captum.attr

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Literal, get_args
+import warnings
+from types import ModuleType
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -11,6 +12,7 @@ from torch import Tensor, fx
 
 from ..engine import Engine
 from ..registry import LimenError, attribution
+from ..zoo.extras import import_extra
 from . import _lrp_captum, _lrp_zennit
 
 Library = Literal["auto", "zennit", "captum"]
@@ -87,38 +89,45 @@ def lrp(
 
 
 def choose(library: Library, composite: Composite) -> Literal["zennit", "captum"]:
-    """Return the library that is installed and has the composite.
+    """Return the library that can be imported and has the composite.
 
     Raises
     ------
     LimenError
         If there is none.
     """
-    wanted = [name for name in get_args(Library)[1:] if library in ("auto", name)]
-    able = [name for name in wanted if name == "zennit" or composite in _lrp_captum.COMPOSITES]
-    if not able:
+    if library == "captum" and composite not in _lrp_captum.COMPOSITES:
         raise LimenError(
             f"attribution 'lrp', option 'composite': given '{composite}' with captum, allowed there is "
             f"{' or '.join(_lrp_captum.COMPOSITES)}; zennit has it."
         )
-    for name in able:
-        if installed(name):
-            return name  # type: ignore[return-value]
-    raise LimenError(
-        f"attribution 'lrp', option 'library': given '{library}' and the composite '{composite}', which "
-        f"{' or '.join(able)} computes, but that cannot be imported; `pip install {able[0]}` helps"
-        f"{' (zennit needs torchvision)' if able[0] == 'zennit' else ''}."
-    )
+    if library == "auto" and composite in _lrp_captum.COMPOSITES:
+        return "zennit" if installed("zennit") else choose("captum", composite)
+    wanted: Literal["zennit", "captum"] = "captum" if library == "captum" else "zennit"
+    load(wanted)
+    return wanted
+
+
+def load(name: str) -> ModuleType:
+    """Import a library, quietly: captum warns of its own dependencies.
+
+    Raises
+    ------
+    LimenError
+        If it cannot be imported; names the line that installs it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_extra(
+            "captum.attr" if name == "captum" else name, extra="lrp", where=f"attribution 'lrp', library '{name}'"
+        )
 
 
 def installed(name: str) -> bool:
     """Tell whether a library can be imported; zennit needs torchvision."""
     try:
-        if name == "captum":
-            _lrp_captum.load()
-        else:
-            importlib.import_module(name)
-    except ImportError:
+        load(name)
+    except LimenError:
         return False
     return True
 
