@@ -17,6 +17,7 @@ from ._perturbed import Perturbation, cell_scores
 InputKernel = Literal["binary", "sobolev", "rbf"]
 OutputKernel = Literal["rbf", "sobolev"]
 Width = Literal["distance", "value"]
+Order = Literal["first", "total"]
 _FLOOR = 1e-12
 """Smallest kernel width: scores that do not vary have none of their own."""
 _MASK_WIDTH = 0.5
@@ -43,6 +44,7 @@ def hsic(
     input_kernel: InputKernel = "binary",
     output_kernel: OutputKernel = "rbf",
     width: Width = "distance",
+    order: Order = "first",
     divisor: Literal["squared", "samples"] = "squared",
     design: Design = "scrambled",
     perturbation: Perturbation = "inpainting",
@@ -68,7 +70,10 @@ def hsic(
     output_kernel : 'rbf', or 'sobolev' of probabilities
     width : of the Gaussian of the scores: the median 'distance' of an image's scores, or their median 'value', as in
         Xplique. The latter is a scale only where scores are far from 0 and is there to reproduce numbers.
-    divisor : samples 'squared', or 'samples' as in Xplique: a constant factor
+    order : 'first' measures a cell by itself; 'total' is `1 - HSIC(all other cells) / HSIC(all cells)`, with products
+        of kernels over cells, which also counts what a cell does only together with others. It needs many samples,
+        and a 'binary' or 'sobolev' input kernel.
+    divisor : samples 'squared', or 'samples' as in Xplique: a constant factor of the first order
     design : 'scrambled' or 'unscrambled' Sobol sequence, 'lhs' (Latin hypercube) or 'random'
     perturbation : 'inpainting' fades to the space's baseline, 'blur' to its blur, 'amplitude' adds (m - 1/2) sigma
     sigma : range of 'amplitude', in units of the coordinates
@@ -77,12 +82,12 @@ def hsic(
 
     Returns
     -------
-    (N, 1, H, W), non-negative; 0 everywhere if the score does not vary
+    (N, 1, H, W), 0 everywhere if the score does not vary; of first order not negative
 
     Raises
     ------
     LimenError
-        If the Sobolev kernel, which lives on [0, 1], is asked of logits.
+        If the Sobolev kernel, which lives on [0, 1], is asked of logits, or a total index of Gaussian kernels.
 
     Notes
     -----
@@ -97,6 +102,11 @@ def hsic(
             f"attribution 'hsic', option 'output_kernel': given 'sobolev' for score '{score}', allowed is "
             "score 'probability': the kernel lives on [0, 1]."
         )
+    if order == "total" and input_kernel == "rbf":
+        raise LimenError(
+            "attribution 'hsic', option 'order': given 'total' for the input kernel 'rbf', allowed are 'binary' and "
+            "'sobolev': the shares of other kernels do not add up."
+        )
     coordinates = space.coordinates(engine, images)
     masks = points(draws, design, samples, space.cells(coordinates, side)).type_as(coordinates)
     masks = masks.round() if input_kernel == "binary" else masks
@@ -104,8 +114,8 @@ def hsic(
         engine, images, Masks.shared(masks), targets,
         space=space, side=side, score=score, perturbation=perturbation, sigma=sigma,
     )  # fmt: skip
-    found = dependence(masks, scores, input_kernel=input_kernel, output_kernel=output_kernel, width=width)
-    found = found * samples if divisor == "samples" else found
+    found = dependence(masks, scores, input_kernel=input_kernel, output_kernel=output_kernel, width=width, order=order)
+    found = found * samples if divisor == "samples" and order == "first" else found
     return space.spread(found.float(), coordinates, side, mode=upsampling)
 
 
@@ -116,15 +126,24 @@ def dependence(
     input_kernel: InputKernel = "binary",
     output_kernel: OutputKernel = "rbf",
     width: Width = "distance",
+    order: Order = "first",
 ) -> Tensor:
-    """Return HSIC, `tr(K_i H L H) / n^2`, between each column of masks (n, d) and scores (N, n), float64 (N, d)."""
+    """Return HSIC, `tr(K_i H L H) / n^2`, between each column of masks (n, d) and scores (N, n), float64 (N, d).
+
+    Of total order it is a share of the HSIC of all columns together.
+    """
     found = []
     for part in scores.double().split(max(1, _NUMBERS // len(masks) ** 2)):
         kernel = output_gram(part, output_kernel, width)
-        index = agreement(masks, kernel) if input_kernel == "binary" else traces(masks, kernel, input_kernel)
+        if order == "total":
+            index = totals(masks, centred(kernel), input_kernel)
+        elif input_kernel == "binary":
+            index = agreement(masks, kernel).clamp(min=0) / len(masks) ** 2
+        else:
+            index = traces(masks, centred(kernel), input_kernel).clamp(min=0) / len(masks) ** 2
         varies = part.amax(dim=1, keepdim=True) > part.amin(dim=1, keepdim=True)
-        # The kernels are positive semi-definite, so what is below 0 is rounding; a constant depends on nothing.
-        found.append(torch.where(varies, index.clamp(min=0) / len(masks) ** 2, 0))
+        # The kernels are positive semi-definite, so what was below 0 is rounding; a constant depends on nothing.
+        found.append(torch.where(varies, index, 0))
     return torch.cat(found)
 
 
@@ -139,14 +158,24 @@ def output_gram(values: Tensor, kernel: OutputKernel, width: Width) -> Tensor:
 
 def median_gap(gaps: Tensor) -> Tensor:
     """Return the median over pairs of distances (B, n, n), (B,); 1 if there is no pair."""
-    count = gaps.shape[1]
-    pairs = count * (count - 1) // 2
-    if not pairs:
+    rows, columns = torch.triu_indices(gaps.shape[1], gaps.shape[1], 1)
+    pairs = gaps[:, rows, columns]
+    count = pairs.shape[1]
+    if not count:
         return torch.ones_like(gaps[:, 0, 0])
-    # In order, a distance matrix holds the n zeros of its diagonal and then each pair twice.
-    ranks = {count + 2 * ((pairs + 1) // 2), count + 2 * (pairs // 2 + 1)}
-    flat = gaps.flatten(1)
-    return torch.stack([flat.kthvalue(rank, dim=1).values for rank in ranks]).mean(dim=0)
+    # One selection: the next larger number is a minimum, which is cheaper than a second one.
+    low = pairs.kthvalue((count + 1) // 2, dim=1).values
+    if count % 2:
+        return low
+    above = pairs > low[:, None]
+    high = torch.where(above, pairs, torch.inf).amin(dim=1)
+    return (low + torch.where((~above).sum(dim=1) > count // 2, low, high)) / 2
+
+
+def centred(kernel: Tensor) -> Tensor:
+    """Return `H L H` of kernels (B, n, n)."""
+    kernel = kernel - kernel.mean(dim=1, keepdim=True)
+    return kernel - kernel.mean(dim=2, keepdim=True)
 
 
 def agreement(masks: Tensor, kernel: Tensor) -> Tensor:
@@ -154,18 +183,16 @@ def agreement(masks: Tensor, kernel: Tensor) -> Tensor:
 
     It is `2 sum_j (L X)_ji X_ji`, X the masks centred by column: one product for all cells and images.
     """
-    centred = masks.double() - masks.double().mean(dim=0)
-    return 2 * ((kernel @ centred) * centred).sum(dim=1)
+    columns = masks.double() - masks.double().mean(dim=0)
+    return 2 * ((kernel @ columns) * columns).sum(dim=1)
 
 
 def traces(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
-    """Return `tr(K_i H L H)` (B, d) of real-valued masks (n, d), a block of rows of all K_i at a time.
+    """Return `tr(K_i L)` (B, d) of real-valued masks (n, d), a block of rows of all K_i at a time.
 
-    With L centred, the Sobolev kernel `(x - 1/2)(y - 1/2) + ((x - y)^2 - |x - y| + 1/6) / 2` leaves `-|x - y| / 2`:
+    With L (B, n, n) centred, the Sobolev kernel `(x - 1/2)(y - 1/2) + ((x - y)^2 - |x - y| + 1/6) / 2` leaves `-|x - y| / 2`:
     what depends on x or y alone vanishes, and the products cancel.
     """
-    kernel = kernel - kernel.mean(dim=1, keepdim=True)
-    kernel = kernel - kernel.mean(dim=2, keepdim=True)
     columns = masks.double().T
     rows = max(1, _NUMBERS // columns.numel())
     found = torch.zeros_like(kernel[:, 0, :1])
@@ -177,3 +204,23 @@ def traces(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
             grams = gaps.square_().mul_(-0.5 / _MASK_WIDTH**2).exp_()
         found = found + kernel[:, start : start + rows].flatten(1) @ grams.flatten(1).T
     return found
+
+
+def totals(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
+    """Return `1 - tr(K_-i L) / tr(K L)` (B, d), K the product of `1 + k_i` over all columns, K_-i over all but one.
+
+    Each `k_i` integrates to 0 over a column's distribution, fair or uniform, so that shares add up; L is centred.
+    """
+    columns = masks.double().T
+    rows = max(1, _NUMBERS // columns.numel())
+    others, whole = torch.zeros_like(kernel[:, 0, :1]), torch.zeros_like(kernel[:, 0, :1])
+    for start in range(0, len(masks), rows):
+        here, there = columns[:, start : start + rows, None], columns[:, None, :]
+        factors = 1.5 - (here - there).square()
+        if input_kernel == "sobolev":
+            gaps = (here - there).abs()
+            factors = 1 + (here - 0.5) * (there - 0.5) + (gaps.square() - gaps + 1 / 6) / 2
+        product, block = factors.prod(dim=0), kernel[:, start : start + rows].flatten(1)
+        whole = whole + block @ product.flatten()[:, None]
+        others = others + block @ (product / factors).flatten(1).T
+    return torch.where(whole > 0, 1 - others / whole, 0)

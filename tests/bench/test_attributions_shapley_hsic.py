@@ -268,6 +268,34 @@ def test_dependence_equals_its_literal_transcription(kernel: str, output: str, w
     assert (found.argmax(1) == 3).all()
 
 
+@pytest.mark.parametrize("kernel", ["binary", "sobolev"])
+def test_total_dependence_equals_its_literal_transcription(kernel: str) -> None:
+    draw = np.random.default_rng(0)
+    masks = draw.random((60, 5))
+    masks = masks.round() if kernel == "binary" else masks
+    scores = masks[:, 0] * masks[:, 1] + 0.1 * draw.normal(size=60)
+    factor = {"binary": lambda x, y: 1.5 - (x - y) ** 2, "sobolev": sobolev}[kernel]
+    grams = np.stack([factor(column[:, None], column[None]) for column in masks.T])
+    centre, gram = np.eye(60) - 1 / 60, gram_of(scores, "rbf", "distance")
+    parts = [np.trace(np.delete(grams, i, 0).prod(0) @ centre @ gram @ centre) for i in range(5)]
+    expected = 1 - np.array(parts) / np.trace(grams.prod(0) @ centre @ gram @ centre)
+    found = dependence(torch.from_numpy(masks), torch.from_numpy(scores)[None], input_kernel=kernel, order="total")
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-12)
+
+
+def test_total_dependence_finds_what_two_cells_do_only_together() -> None:
+    masks = masks_of(512, 6)
+    scores = (masks[:, 0] != masks[:, 1]).float()[None]
+    first, total = dependence(masks, scores)[0], dependence(masks, scores, order="total")[0]
+    assert first[:2].max() < 0.01
+    assert total[:2].min() > 4 * total[2:].max()
+
+
+def test_total_dependence_of_gaussian_kernels_is_refused(engine: Engine, images: Tensor) -> None:
+    with pytest.raises(LimenError, match="option 'order': given 'total' for the input kernel 'rbf'"):
+        api.explain("hsic", engine, images, 0, order="total", input_kernel="rbf")
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_blocks_of_images_and_of_rows_do_not_change_a_dependence(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     masks, scores = masks_of(30, 5), torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
@@ -277,8 +305,10 @@ def test_blocks_of_images_and_of_rows_do_not_change_a_dependence(kernel: str, mo
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 8])
-def test_median_gap_is_the_median_over_pairs(count: int) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_median_gap_is_the_median_over_pairs(count: int, tied: bool) -> None:
     values = np.random.default_rng(count).normal(size=(2, count))
+    values = values.round() if tied else values
     gaps = np.abs(values[:, :, None] - values[:, None, :])
     expected = [np.median(each[np.triu_indices(count, 1)]) for each in gaps]
     np.testing.assert_allclose(median_gap(torch.from_numpy(gaps)).numpy(), expected, rtol=1e-15)
