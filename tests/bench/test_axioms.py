@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from scipy.stats import pearsonr
 from torch import Tensor, nn
 
@@ -91,6 +92,14 @@ def test_completeness_equals_its_definition(engine: Engine, images: Tensor, maps
     gap = maps.double().sum(dim=(1, 2, 3)) - change
     np.testing.assert_allclose(found.extra["gap"], gap, rtol=1e-4)
     np.testing.assert_allclose(found.values, (gap / change).abs(), rtol=1e-3)
+
+
+def test_the_gap_is_captums_convergence_delta(smooth_engine: Engine, images: Tensor) -> None:
+    path = IntegratedGradients(smooth_engine.network.module)
+    maps, delta = path.attribute(4 * images, target=2, n_steps=2, return_convergence_delta=True)
+    found = score("completeness", smooth_engine, 4 * images, maps.float(), 2)
+    np.testing.assert_allclose(found.extra["gap"], delta.numpy(), rtol=1e-3)
+    assert (delta.abs() > 1e-2).all()
 
 
 def test_an_image_that_does_not_move_the_score_has_no_completeness(patch_engine: Engine) -> None:
