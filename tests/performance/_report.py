@@ -210,8 +210,9 @@ def _bare_goal(rows: Rows, network: str, limit: float) -> list[str]:
     if not values:
         return judged(goal, None, limit, "")
     worst = max(values, key=values.__getitem__)
-    within = sum(value <= limit for value in values.values())
-    note = f" at worst ({worst}); {within} of {len(values)} rows within"
+    over = sorted((name for name in values if values[name] > limit), key=values.__getitem__, reverse=True)
+    rest = f"; over it: {', '.join(f'{name} {values[name]:.2f}' for name in over)}" if over else ""
+    note = f" at worst ({worst}); {len(values) - len(over)} of {len(values)} rows within{rest}"
     return judged(goal, values[worst], limit, "{:.2f}", at_most=True, note=note)
 
 

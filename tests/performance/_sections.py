@@ -35,7 +35,10 @@ EIGHT = (
 )  # fmt: skip
 AT_ONCE = (1, 4, 8, 16, 32, 64)
 """Perturbations a pass among which a peer's best is taken."""
-PATCH = 8
+PATCHES = 8
+"""Patches a side of the metrics on patches."""
+CHANNELS = 3
+"""Quantus flips single channel values, so that it takes three times the steps it is asked for; limen is given as many."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def options_of(name: str, network: str, scale: Scale, size: int) -> dict[str, An
         "rise": {"masks": masks},
         "lime": {"samples": masks},
         "kernel_shap": {"samples": max(masks, 256) if scale.quick else masks},
-        "sobol": {"samples": 1 if scale.quick else masks // 65},
+        "sobol": {"samples": max(2, masks // 65)},
         "hsic": {"samples": masks},
         "integrated_gradients": {"steps": scale.steps},
         **{name: {"samples": scale.steps} for name in ("smoothgrad", "squaregrad", "vargrad")},
@@ -203,7 +206,7 @@ def _steps(scale: Scale) -> int:
 
 
 def _patch(size: int) -> int:
-    return size // PATCH
+    return size // PATCHES
 
 
 METRIC_ROWS: dict[str, MetricRow] = {
@@ -216,17 +219,17 @@ METRIC_ROWS: dict[str, MetricRow] = {
         lambda size, scale: {"nr_runs": 20 if scale.quick else 100, "subset_size": 224},
     ),
     "faithfulness_estimate": MetricRow(
-        lambda size, scale: {"preset": "quantus", "group": size**2 // _steps(scale)},
+        lambda size, scale: {"preset": "quantus", "group": size**2 // (CHANNELS * _steps(scale))},
         "FaithfulnessEstimate",
         lambda size, scale: {"features_in_step": size**2 // _steps(scale)},
     ),
     "pixel_flipping": MetricRow(
-        lambda size, scale: {"unit": "pixel", "steps": _steps(scale), "baseline": "min"},
+        lambda size, scale: {"preset": "quantus", "features_in_step": size**2 // _steps(scale)},
         "PixelFlipping",
         lambda size, scale: {"features_in_step": size**2 // _steps(scale)},
     ),
     "pixel_flipping (area)": MetricRow(
-        lambda size, scale: {"unit": "pixel", "steps": _steps(scale), "baseline": "min"},
+        lambda size, scale: {"preset": "quantus", "features_in_step": size**2 // _steps(scale)},
         "PixelFlipping",
         lambda size, scale: {"features_in_step": size**2 // _steps(scale), "return_auc_per_sample": True},
     ),
@@ -242,12 +245,12 @@ METRIC_ROWS: dict[str, MetricRow] = {
     ),
     "irof": MetricRow(lambda size, scale: {"segments": 20 if scale.quick else 100}, "IROF"),
     "monotonicity": MetricRow(
-        lambda size, scale: {"preset": "quantus", "group": size**2 // _steps(scale)},
+        lambda size, scale: {"preset": "quantus", "group": size**2 // (CHANNELS * _steps(scale))},
         "Monotonicity",
         lambda size, scale: {"features_in_step": size**2 // _steps(scale)},
     ),
     "monotonicity_correlation": MetricRow(
-        lambda size, scale: {"side": 8, "samples": 2 if scale.quick else 4},
+        lambda size, scale: {"side": 8, "samples": CHANNELS * (2 if scale.quick else 4)},
         "MonotonicityCorrelation",
         lambda size, scale: {"features_in_step": size**2 // 64, "nr_samples": 2 if scale.quick else 4},
     ),
@@ -257,7 +260,7 @@ METRIC_ROWS: dict[str, MetricRow] = {
         lambda size, scale: {"percentages": [10, 50] if scale.quick else [10, 30, 50, 70, 90]},
     ),
     "infidelity": MetricRow(
-        lambda size, scale: {"samples": 16 if scale.quick else 64},
+        lambda size, scale: {"samples": 64},
         "Infidelity",
         lambda size, scale: {"perturb_patch_sizes": [_patch(size)], "n_perturb_samples": 1},
     ),
@@ -331,6 +334,7 @@ def hsic_row(count: int, bench: Bench) -> dict[str, Any]:
     """Time the estimator alone, of 64 cells, beside the estimator as it is written, in float32 and in float64."""
     from bench.attributions import hsic
 
+    count = count // 5 if bench.scale.quick else count
     draws = torch.Generator().manual_seed(count)
     masks = torch.randint(2, (count, 64), generator=draws).float()
     scores = masks @ torch.randn(64, generator=draws) + torch.randn(count, generator=draws)
@@ -461,8 +465,23 @@ def memory_row(name: str, masks: int, bench: Bench) -> dict[str, Any]:
 
 
 def probe(subject: Subject, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Explain four images in this process and say how much memory it took at most."""
+    """Explain four images in this process and say how much memory it took at most, and had taken before."""
     images, targets = subject.batch(4, 0)
+    api.explain("rise", subject.engine, images, targets, masks=128)
+    before = high_water(0)
     with subject.engine.meter() as cost:
         api.explain(name, subject.engine, images, targets, **options)
-    return {"peak_bytes": cost.peak_bytes, "forwards": cost.forwards, "options": options}
+    peak = high_water(cost.peak_bytes)
+    return {"peak_bytes": peak, "before": before, "forwards": cost.forwards, "options": options}
+
+
+def high_water(otherwise: int) -> int:
+    """Return the most resident memory of this process in bytes.
+
+    Linux hands the peak of `getrusage` on to children, so that a small child of a large parent seems large.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists() or torch.cuda.is_available():
+        return otherwise
+    lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) * 1024
