@@ -26,13 +26,15 @@ class Noise:
     Attributes
     ----------
     kind : 'uniform' in [-radius, radius), 'positive' in [0, radius), or 'normal' with standard deviation `radius`
-    radius : float, or one number an image (N,)
+    radius : in normalised units
     samples : copies an image
+    relative : the radius is a share of each image's range (largest minus smallest number)
     """
 
     kind: Kind
-    radius: float | Tensor
+    radius: float
     samples: int
+    relative: bool = False
 
     def draw(self, stream: Draws, shape: tuple[int, ...]) -> Tensor:
         """Draw noise of radius 1."""
@@ -41,10 +43,17 @@ class Noise:
         drawn = stream.uniform(*shape)
         return drawn if self.kind == "positive" else 2 * drawn - 1
 
+    def sizes(self, images: Tensor) -> Tensor:
+        """Return the radius for each image, (N,)."""
+        values = images.flatten(1)
+        spread = values.amax(dim=1) - values.amin(dim=1) if self.relative else torch.ones_like(values[:, 0])
+        return self.radius * spread
+
     def __str__(self) -> str:
-        size = f"{self.radius:g}" if isinstance(self.radius, float) else "a share of the image's range"
+        size = f"{self.radius:g}"
         spread = {"uniform": f"U(-{size}, {size})", "positive": f"U(0, {size})", "normal": f"N(0, {size}^2)"}[self.kind]
-        return f"{self.samples} copies with {spread} noise on the normalised image"
+        unit = " in units of the image's range" if self.relative else ""
+        return f"{self.samples} copies with {spread} noise{unit} on the normalised image"
 
 
 def batches(images: Tensor, noise: Noise, draws: Draws) -> Iterator[tuple[Tensor, Tensor]]:
@@ -53,8 +62,7 @@ def batches(images: Tensor, noise: Noise, draws: Draws) -> Iterator[tuple[Tensor
     The noise is keyed by each image's content: batch mates, their order and the method change no copy.
     """
     streams = draws.for_images(images)
-    one = images.new_ones(len(images))
-    sizes = one * noise.radius
+    sizes = noise.sizes(images)
     index: list[int] = []
     copies: list[Tensor] = []
     total = noise.samples * len(images)
@@ -63,7 +71,7 @@ def batches(images: Tensor, noise: Noise, draws: Draws) -> Iterator[tuple[Tensor
         index.append(number)
         copies.append(images[number] + sizes[number] * noise.draw(streams[number], tuple(images.shape[1:])))
         if len(index) == AT_ONCE or item == total - 1:
-            yield one.new_tensor(index, dtype=torch.int64), torch.stack(copies)
+            yield sizes.new_tensor(index, dtype=torch.int64), torch.stack(copies)
             index, copies = [], []
 
 

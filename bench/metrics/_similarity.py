@@ -10,6 +10,8 @@ from ._correlation import average_ranks
 
 WINDOW, SIGMA = 11, 1.5
 """Side of the Gaussian window of the structural similarity, and its standard deviation, in pixels."""
+_DECIMALS = 12
+"""Equal maps are to score 1, not 1 less the rounding of a sum, and the same for every image."""
 
 
 def spearman(left: Tensor, right: Tensor) -> Tensor:
@@ -19,7 +21,8 @@ def spearman(left: Tensor, right: Tensor) -> Tensor:
     values lie closer than any tolerance that would forgive rounding.
     """
     first, second = (centred_ranks(maps) for maps in (left, right))
-    return (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1))
+    shared = (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1))
+    return shared.round(decimals=_DECIMALS)
 
 
 def centred_ranks(maps: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def ssim(left: Tensor, right: Tensor) -> Tensor:
     covariance = blurred(first * second) - product
     small = 0.01**2, 0.03**2
     level = (2 * product + small[0]) / (means[0].square() + means[1].square() + small[0])
-    return (level * (2 * covariance + small[1]) / (spread + small[1])).mean(dim=(1, 2, 3))
+    return (level * (2 * covariance + small[1]) / (spread + small[1])).mean(dim=(1, 2, 3)).round(decimals=_DECIMALS)
 
 
 def _picture(maps: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ def load_network(name: str, *, cache: str | Path | None = None, device: str = "a
     ----------
     name : str
         `resnet@digits`, `resnet@scenes`, `resnet@scenes_biased`, `tiny@digits`, `untrained@...` (the control),
+        `resnet@scenes_deletion` and `tiny@digits_deletion` (which have seen pictures with a cell deleted),
         `timm:NAME[?checkpoint]`, `torchvision:NAME[?checkpoint]`, `pt2:FILE` (a `torch.export` program) or
         `module:function[:checkpoint]`, a function of yours that returns an `nn.Module`.
     cache : path, optional

@@ -62,8 +62,7 @@ def smooth_parameter_randomization(
     ----------
     Hedström, Weber, Lapuschkin, Höhne 2024, arXiv:2401.06465.
     """
-    values = images.flatten(1)
-    noise = Noise("normal", sigma * (values.amax(dim=1) - values.amin(dim=1)), samples)
+    noise = Noise("normal", sigma, samples, relative=True)
 
     def explain(on: Engine) -> Tensor:
         total = torch.zeros_like(maps)
@@ -74,7 +73,4 @@ def smooth_parameter_randomization(
     found = by_layer(
         engine, images, explain, draws=draws, order=order, steps=steps, similarity=similarity, absolute=absolute
     )
-    return replace(
-        found,
-        convention=f"{found.convention}; each map is the mean over {samples} copies with N(0, ({sigma:g} range)^2) noise",
-    )
+    return replace(found, convention=f"{found.convention}; each map is the mean over {noise}")

@@ -36,7 +36,7 @@ def reco(
     draws: Draws,
     distance: Distance = "signed",
     explained: Explained = "label",
-    null_draws: PositiveInt = 5,
+    null_draws: PositiveInt = 10,
 ) -> Measurement:
     """Measure how well the distance of two maps tells whether the two networks predict the same class.
 
