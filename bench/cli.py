@@ -129,13 +129,25 @@ def list_methods(kind: str | None, as_json: bool) -> None:
 @click.option("--split", default="test", show_default=True)
 @click.option("--n", default=4, show_default=True, help="How many images.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--space", default="pixels", show_default=True, help="e.g. pixels:blur, wavelets:haar:3")
+@click.option(
+    "-O",
+    "--option",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the method, e.g. steps=20 or preset=xplique; repeat for more.",
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("-o", "--output", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
-def explain(**options: Any) -> None:
+def explain(settings: tuple[str, ...], **options: Any) -> None:
     """Explain a few images now, and write one picture."""
     from .report import draw_explanations
 
-    draw_explanations(**options)
+    for text in settings:
+        if "=" not in text:
+            raise LimenError(f"option -O: given '{text}', allowed is NAME=VALUE.")
+    draw_explanations(**options, settings=dict(text.split("=", 1) for text in settings))
     click.echo(f"wrote {options['output']}")
 
 

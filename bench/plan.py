@@ -57,6 +57,8 @@ class Plan(Frozen):
     seed: int = 0
     network: tuple[str, ...] = Field(min_length=1)
     images: ImagesSpec
+    space: str = "pixels"
+    """Coordinates that receive the credit, with options after colons: pixels, pixels:blur, wavelets:haar:3."""
     attributions: tuple[Entry, ...] = Field(min_length=1)
     metrics: tuple[Entry, ...] = ()
     null_draws: int = Field(default=5, ge=1)
@@ -94,7 +96,13 @@ def load_plan(path: str | Path) -> Plan:
     LimenError
         One sentence: file, key path, what was given, what is allowed, the nearest name.
     """
+    from . import spaces
+
     plan = load_config(path, Plan)
+    try:
+        spaces.make(plan.space)
+    except LimenError as error:
+        raise LimenError(f"{path}, key 'space', {error}") from None
     expand(plan.attributions, ATTRIBUTIONS, f"{path}, key 'attributions'")
     expand_metrics(plan.metrics, "maps", f"{path}, key 'metrics'")
     if plan.concepts:

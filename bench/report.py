@@ -303,28 +303,40 @@ def _board_rows(title: str, part: pd.DataFrame) -> dict[str, Any]:
 
 
 def draw_explanations(
-    *, network: str, images: str, method: str, split: str, n: int, seed: int, device: str, output: Path
+    *,
+    network: str,
+    images: str,
+    method: str,
+    split: str,
+    n: int,
+    seed: int,
+    device: str,
+    output: Path,
+    space: str = "pixels",
+    settings: Mapping[str, str] | None = None,
 ) -> None:
     """Explain a few images with one method and write one PNG.
 
     Raises
     ------
     LimenError
-        If the output exists already, or a name is unknown.
+        If the output exists already, or a name or an option is unknown.
     """
-    from . import api, zoo
+    from . import api, spaces, zoo
     from .engine import Engine
-    from .registry import ATTRIBUTIONS
+    from .registry import ATTRIBUTIONS, resolve_options
     from .runner import answers
 
     if output.exists():
         raise LimenError(f"{output}: exists already; nothing is overwritten.")
-    ATTRIBUTIONS.load(method)
+    resolve_options(ATTRIBUTIONS.load(method), settings or {}, f"attribution '{method}'")
+    coordinates = spaces.make(space)
     chosen = zoo.load_images(images, split, n, seed)
     engine = Engine(zoo.load_network(network, device=device), device=device)
     inputs = engine.inputs(chosen.pictures)
     scores = engine.scores(inputs, score="probability")
-    maps = engine.numpy(api.explain(method, engine, inputs, scores.argmax(1), seed=seed))[:, 0]
+    credit = api.explain(method, engine, inputs, scores.argmax(1), space=coordinates, seed=seed, **dict(settings or {}))
+    maps = engine.numpy(coordinates.map(credit, tuple(inputs.shape[2:])))[:, 0]
     name = answers(engine.network, chosen)
     answered = [name(int(index)) for index in engine.numpy(scores.argmax(1))]
     output.parent.mkdir(parents=True, exist_ok=True)

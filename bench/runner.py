@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from . import api, zoo
+from . import api, spaces, zoo
 from .engine import Engine, Network
 from .engine.precision import Precision
 from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
 from .records import ImageRow, PredictionRow, Score, ScoreRow, frame
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS
-from .spaces import Pixels
 from .spaces.dictionary import ConceptData, Dictionary, top_positions
 from .store import Artifact, Store, artifact_key
 
@@ -31,6 +32,20 @@ class Progress:
     done: Callable[[bool], None] = lambda reused: None
 
 
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One network on the plan's images: what is explained and scored."""
+
+    name: str
+    engine: Engine
+    images: ImageSet
+    inputs: Any
+    targets: Any
+    base: Mapping[str, str]
+    """Keys of the images and the predictions."""
+    suffix: str
+
+
 class Runner:
     """Run a plan's cells in order; an artifact that is there already is not made again."""
 
@@ -41,6 +56,8 @@ class Runner:
         self.progress = progress
         self.parents: dict[str, str] = {}
         self.scores: list[Score] = []
+        self.space = spaces.make(plan.space)
+        self._retrained: dict[str, zoo.Folds] = {}
 
     def run(self) -> Artifact:
         """Make every missing artifact, then the run artifact with the table; return it."""
@@ -99,13 +116,12 @@ class Runner:
         identity = {"network": name, "fingerprint": network.fingerprint, "classes": list(network.classes)}
         predictions = self._cell("predictions", identity, name if suffix else "", {"images": stored.key}, predict)
         base = {"images": stored.key, "predictions": predictions.key}
-        nulls = {metric.label: self._null(metric, engine, images, inputs, targets, base, suffix) for metric in metrics}
+        subject = Subject(name, engine, images, inputs, targets, base, suffix)
+        nulls = {metric.label: self._null(metric, subject) for metric in metrics}
         for method in attributions:
-            explanation = self._explain(method, engine, inputs, targets, base, suffix)
+            explanation = self._explain(method, subject)
             for metric in metrics:
-                self._score_maps(
-                    metric, method, engine, images, inputs, targets, explanation, nulls[metric.label], suffix
-                )
+                self._score_maps(metric, method, subject, explanation, nulls[metric.label])
 
     def _images(self, images: ImageSet) -> Artifact:
         spec = self.plan.images
@@ -117,80 +133,89 @@ class Runner:
         config = {**spec.model_dump(), "name": images.name, "content": content}
         return self._cell("images", config, "", {}, make)
 
-    def _explain(
-        self, method: Method, engine: Engine, inputs: Any, targets: Any, base: Mapping[str, str], suffix: str
-    ) -> Artifact:
+    def _explain(self, method: Method, subject: Subject) -> Artifact:
+        engine = subject.engine
+
         def make(draft: Any) -> None:
             with engine.meter() as cost:
-                maps = api.explain(method.name, engine, inputs, targets, seed=self.plan.seed, **method.options)
-            draft.write_tensors({"maps": engine.numpy(maps)[:, 0]}, "maps.safetensors")
+                maps = api.explain(
+                    method.name,
+                    engine,
+                    subject.inputs,
+                    subject.targets,
+                    space=self.space,
+                    seed=self.plan.seed,
+                    **method.options,
+                )
+            drawn = self.space.map(maps, tuple(subject.inputs.shape[2:]))
+            tensors = {"maps": engine.numpy(drawn)[:, 0]}
+            if not torch.equal(drawn, maps):
+                tensors["credit"] = engine.numpy(maps)[:, 0]
+            draft.write_tensors(tensors, "maps.safetensors")
             draft.facts["cost"] = asdict(cost)
 
         config = {
             **method.identity,
             "network": engine.network.name,
-            "space": Pixels().name,
+            "space": self.space.name,
             "seed": self.plan.seed,
         }
-        return self._cell("explanations", config, method.label + suffix, base, make)
+        return self._cell("explanations", config, method.label + subject.suffix, subject.base, make)
 
-    def _null(
-        self,
-        metric: Method,
-        engine: Engine,
-        images: ImageSet,
-        inputs: Any,
-        targets: Any,
-        base: Mapping[str, str],
-        suffix: str,
-    ) -> np.ndarray:
+    def _null(self, metric: Method, subject: Subject) -> np.ndarray:
         def make(draft: Any) -> None:
             null = api.null(
                 metric.name,
-                engine,
-                inputs,
-                targets,
+                subject.engine,
+                subject.inputs,
+                subject.targets,
+                space=self.space,
                 seed=self.plan.seed,
                 null_draws=self.plan.null_draws,
-                masks=images.masks,
+                masks=subject.images.masks,
+                folds=self._folds(metric, subject),
                 **metric.options,
             )
             draft.write_tensors({"null": np.asarray(null, dtype=np.float64)}, "null.safetensors")
 
-        config = {**metric.identity, "seed": self.plan.seed, "draws": self.plan.null_draws}
-        artifact = self._cell("nulls", config, metric.label + suffix, base, make)
+        config = {**metric.identity, "space": self.space.name, "seed": self.plan.seed, "draws": self.plan.null_draws}
+        artifact = self._cell("nulls", config, metric.label + subject.suffix, subject.base, make)
         return artifact.tensors("null.safetensors")["null"]
 
+    def _folds(self, metric: Method, subject: Subject) -> zoo.Folds | None:
+        """Return the retrained networks, for the metrics that compare them."""
+        if "folds" not in inspect.signature(METRICS.load(metric.name)).parameters:
+            return None
+        if subject.name not in self._retrained:
+            self._retrained[subject.name] = zoo.load_folds(subject.name, device=str(subject.engine.device))
+        return self._retrained[subject.name]
+
     def _score_maps(
-        self,
-        metric: Method,
-        method: Method,
-        engine: Engine,
-        images: ImageSet,
-        inputs: Any,
-        targets: Any,
-        explanation: Artifact,
-        null: np.ndarray,
-        suffix: str,
+        self, metric: Method, method: Method, subject: Subject, explanation: Artifact, null: np.ndarray
     ) -> None:
+        engine = subject.engine
+        again: dict[str, Any] = {"space": self.space, "seed": self.plan.seed}
+
         def make(draft: Any) -> None:
-            maps = engine.prepare(explanation.tensors("maps.safetensors")["maps"][:, None])
+            stored = explanation.tensors("maps.safetensors")
             result = api.score(
                 metric.name,
                 engine,
-                inputs,
-                maps,
-                targets,
-                seed=self.plan.seed,
+                subject.inputs,
+                engine.prepare(stored.get("credit", stored["maps"])[:, None]),
+                subject.targets,
+                **again,
                 null=null,
-                masks=images.masks,
+                masks=subject.images.masks,
+                explainer=api.explainer(method.name, engine, **again, **method.options),
+                folds=self._folds(metric, subject),
                 **metric.options,
             )
             score = self._summary(result, metric, method, engine, explanation.manifest["cost"])
-            _write_score(draft, result, score, images.ids)
+            _write_score(draft, result, score, result.samples or subject.images.ids)
 
-        config = {**metric.identity, "seed": self.plan.seed, "draws": self.plan.null_draws}
-        role = f"{method.label}{suffix}/{metric.label}"
+        config = {**metric.identity, "space": self.space.name, "seed": self.plan.seed, "draws": self.plan.null_draws}
+        role = f"{method.label}{subject.suffix}/{metric.label}"
         artifact = self._cell("scores", config, role, {"explanation": explanation.key}, make)
         self.scores.append(_labelled(artifact, method, metric))
 

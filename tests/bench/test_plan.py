@@ -53,6 +53,8 @@ def test_a_list_of_values_multiplies_into_methods(tmp_path):
         (("name: small", "name: Small Plan"), r"key 'name': given 'Small Plan'"),
         (("[saliency,", "[saliency, saliency,"), r"'saliency' is listed twice"),
         (("n: 4", "n: 0"), r"key 'images.n': given 0"),
+        (("name: small", "name: small\nspace: pixles"), r"key 'space', space: unknown name 'pixles'; .*'pixels'\?"),
+        (("side: 4", "preset: xplik"), r"rise, option 'preset': unknown name 'xplik'; .*did you mean 'xplique'\?"),
     ],
 )
 def test_each_typo_is_one_sentence_before_any_work(tmp_path, change, sentence):

@@ -157,3 +157,31 @@ def test_report_page_shows_every_score_with_its_null(plan_path, tmp_path, cache,
     assert page.count("data:image/png") == len(list((tmp_path / "page" / "figures").glob("*.png"))) >= 4
     assert "http://" not in page
     assert "https://" not in page
+
+
+SPACE_PLAN = """
+name: waves
+network: tiny@digits
+images: {set: digits, split: train, n: 8}
+space: wavelets:haar:2
+attributions: [gradient_input, {smoothgrad: {samples: 4, preset: captum}}]
+metrics: [{deletion: {steps: 4}}, {avg_sensitivity: {samples: 3}}, mege]
+null_draws: 2
+"""
+
+
+@pytest.mark.long
+def test_a_plan_may_explain_in_another_space_explain_again_and_compare_retrained_networks(tmp_path, cache, monkeypatch):
+    path = tmp_path / "plan.yaml"
+    path.write_text(SPACE_PLAN)
+    store = Store(tmp_path / "store")
+    artifact = run(path, store, cache, monkeypatch)
+    table = artifact.rows("table.parquet")
+    assert set(table["metric"]) == {"deletion (steps=4)", "avg_sensitivity (samples=3)", "mege"} or len(table) == 6
+    assert np.isfinite(table[["value", "null"]]).all().all()
+    assert table["convention"].str.contains("wavelets").any()
+    explanation = store.open("explanations", artifact.manifest["parents"]["explanations/gradient_input"])
+    tensors = explanation.tensors("maps.safetensors")
+    assert set(tensors) == {"maps", "credit"}, "what is drawn, and the credit of the coefficients"
+    assert tensors["maps"].shape == tensors["credit"].shape == (8, 32, 32)
+    assert "preset=captum" in " ".join(table["options"])
