@@ -36,7 +36,8 @@ def explained(
     method : str or object
         A registered name, a function that carries a card, anyone's `(module, images, targets) -> maps`, a captum
         attribution (an instance of the engine's module, or its class), a zennit `Attributor` or `Composite` (an
-        instance or its class; relevance starts at 1 on the target's logit, as zennit does it).
+        instance or its class; relevance starts at 1 on the target's logit, as zennit does it). What has no card is
+        called in batches.
     engine : Engine
     images : (N, C, H, W) float32, on the engine's device
     targets : (N,) int64
@@ -59,14 +60,16 @@ def explained(
     if not isinstance(space, Pixels) and not _asks_for_space(function):
         # An array of wavelet coefficients has the shape of its image: maps of pixels would pass for credit of those.
         raise LimenError(f"{where}: given the space '{space.name}', allowed is pixels, of which its maps are.")
+    coordinates = space.coordinates(engine, images)
     if hasattr(function, "card"):
         injected = {"space": space, "draws": draws}
         arguments = {**resolve_options(function, options, where), **wanted(function, injected)}
-        maps = function(engine, images, targets, **arguments)
-    else:
-        # Others' code may write to what it is given.
-        maps = _foreign(function, engine, images.clone(), targets.clone(), options, where)
-    return check_maps(maps, space.coordinates(engine, images), where)
+        return check_maps(function(engine, images, targets, **arguments), coordinates, where)
+
+    def run(some: Tensor, classes: Tensor) -> Tensor:
+        return check_maps(_foreign(function, engine, some, classes, options, where), coordinates[: len(some)], where)
+
+    return engine.lend(images, targets, run)
 
 
 def _asks_for_space(function: Any) -> bool:

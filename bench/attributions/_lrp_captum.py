@@ -53,7 +53,7 @@ def build(module: nn.Module, where: str, composite: str) -> fx.GraphModule:
     return _apart(_parted(made) if composite == "epsilon_plus" else made)
 
 
-def relevance(module: fx.GraphModule, images: Tensor, targets: Tensor, composite: str, epsilon: float) -> Tensor:
+def relevance(module: fx.GraphModule, composite: str, epsilon: float, images: Tensor, targets: Tensor) -> Tensor:
     """Return the relevance (N, C, H, W) of the target's logit."""
     lrp, _, rule = load()
 

@@ -128,6 +128,8 @@ class Canonical:
 
     def _norm(self, node: fx.Node, norm: Any, given: fx.Node) -> fx.Node:
         """Merge a BatchNorm into the layer before it; where there is none, it stands as a convolution of one place."""
+        if norm.running_mean is None:
+            raise self._fault(f"the layer '{node.target}' without running statistics")
         before = self.modules.get(str(given.target)) if given.op == "call_module" else None
         alone = len(node.all_input_nodes[0].users) == 1
         if alone and isinstance(before, CONVOLUTIONS):
@@ -146,8 +148,9 @@ class Canonical:
         return self.call(own, given)
 
     def _function(self, node: fx.Node) -> Any:
-        step, given = node.target, [self._new.get(one) for one in node.all_input_nodes]
-        if any(one is None for one in given):
+        step: Any = node.target
+        given: list[Any] = [self._new[one] for one in node.all_input_nodes]
+        if not given or any(one is None for one in given):
             raise self._fault(f"the operation '{node.name}' with a constant")
         if step in _AS_MODULES:
             return self.call(_AS_MODULES[step](), given[0])

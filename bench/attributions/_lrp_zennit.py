@@ -21,37 +21,30 @@ def build(module: nn.Module, where: str) -> fx.GraphModule:
     return Canonical(module, add, where).build()
 
 
-def relevance(
-    module: fx.GraphModule,
-    images: Tensor,
-    targets: Tensor,
-    network: Network,
-    composite: str,
-    epsilon: float,
-    gamma: float,
-) -> Tensor:
-    """Return the relevance (N, C, H, W) of the target's logit."""
+def relevance(module: fx.GraphModule, rules: Any, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the relevance (N, C, H, W) of the target's logit under the rules of a composite."""
     from zennit.attribution import Gradient  # type: ignore[import-not-found,unused-ignore]
 
     def start(logits: Tensor) -> Tensor:
         return logits.detach() * nn.functional.one_hot(targets, logits.shape[1])
 
-    with Gradient(module, _composite(composite, images, network, epsilon, gamma)) as attributor:
+    with Gradient(module, rules) as attributor:
         _, found = attributor(images, start)
     return found.detach()
 
 
-def _composite(name: str, images: Tensor, network: Network, epsilon: float, gamma: float) -> Any:
+def rules(composite: str, images: Tensor, network: Network, epsilon: float, gamma: float) -> Any:
+    """Return zennit's composite by name; the box of pixel values is the network's own normalisation of [0, 1]."""
     from zennit import composites  # type: ignore[import-not-found,unused-ignore]
     from zennit.rules import Epsilon  # type: ignore[import-not-found,unused-ignore]
 
-    if name == "epsilon":
-        rules = [(CONVOLUTIONS, Epsilon(epsilon=epsilon)), ((nn.Linear,), Epsilon(epsilon=epsilon))]
-        return composites.LayerMapComposite(layer_map=[*composites.layer_map_base(), *rules])
-    if name == "epsilon_gamma_box":
+    if composite == "epsilon":
+        layers = [(CONVOLUTIONS, Epsilon(epsilon=epsilon)), ((nn.Linear,), Epsilon(epsilon=epsilon))]
+        return composites.LayerMapComposite(layer_map=[*composites.layer_map_base(), *layers])
+    if composite == "epsilon_gamma_box":
         low, high = (_normalised(value, images, network) for value in (0.0, 1.0))
         return composites.EpsilonGammaBox(low=low, high=high, epsilon=epsilon, gamma=gamma)
-    return composites.COMPOSITES[name](epsilon=epsilon)
+    return composites.COMPOSITES[composite](epsilon=epsilon)
 
 
 def _normalised(value: float, images: Tensor, network: Network) -> Tensor:

@@ -37,7 +37,7 @@ class Noise:
     last_clean: bool
 
     def on(self, images: Tensor, draws: Draws) -> NoisyCopies:
-        """Return the noisy copies of images (N, C, H, W)."""
+        """Return the noisy copies of images (N, C, *places)."""
         return NoisyCopies(self, images, draws)
 
 
@@ -53,7 +53,7 @@ class NoisyCopies:
         self._scale = (noise.sigma * spread).reshape(-1, *self._ones)
 
     def build(self, image: Tensor, copy: Tensor) -> Tensor:
-        """Return the copies numbered `copy` (B,) of the images at `image` (B,), as (B, C, H, W)."""
+        """Return the copies numbered `copy` (B,) of the images at `image` (B,), as (B, C, *places)."""
         shape = self._images.shape[1:]
         if image.is_meta:
             return self._images[image] + self._scale[image] * self._draws.normal(len(image), *shape)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..adapters import explained
 from ..engine import Draws, Engine
 from ..registry import LimenError, attribution
-from ..spaces import Space
+from ..spaces import Pixels, Space
 
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
@@ -44,7 +44,7 @@ def forgrad(
     engine : Engine
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes to explain
-    space : Space, handed to the method under `of`
+    space : Pixels, handed to the method under `of`
     draws : Draws, handed to the method under `of`
     of : the method that is filtered: a registered name, and in Python whatever `bench.api.explain` takes
     of_options : its options
@@ -57,12 +57,15 @@ def forgrad(
     Raises
     ------
     LimenError
-        If `of` names no explainer, or its maps are no images.
+        If `of` names no explainer, or the space is not pixels.
 
     References
     ----------
     Muzellec et al. 2023, arXiv:2307.09591.
     """
+    if not isinstance(space, Pixels):
+        # Coefficients may be laid out like an image, but their frequencies mean nothing.
+        raise LimenError(f"attribution 'forgrad', space: given '{space.name}', allowed is pixels, which it filters.")
     maps = explained(of, engine, images, targets, space=space, draws=draws.spawn("of"), options=of_options or {})
     return low_pass(maps, sigma)
 

@@ -65,8 +65,11 @@ def grad_cam_pp(
 
 def channel_weights(activations: Tensor, gradients: Tensor, pooling: Literal["sum", "mean"] = "sum") -> Tensor:
     """Return the weights (N, K, 1, 1) of equation 19: `g^2 / (2 g^2 + S g^3)` is `1 / (2 + S g)` where g is not 0."""
-    pool = torch.sum if pooling == "sum" else torch.mean
-    places = {"dim": (2, 3), "keepdim": True}
-    divisor = 2 + pool(activations, **places) * gradients
+    divisor = 2 + _pooled(activations, pooling) * gradients
     alpha = torch.where((gradients != 0) & (divisor != 0), 1 / divisor, 0)
-    return pool(alpha * gradients.relu(), **places)
+    return _pooled(alpha * gradients.relu(), pooling)
+
+
+def _pooled(values: Tensor, pooling: str) -> Tensor:
+    places = (2, 3)
+    return values.sum(dim=places, keepdim=True) if pooling == "sum" else values.mean(dim=places, keepdim=True)

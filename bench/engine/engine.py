@@ -90,6 +90,8 @@ class Engine:
         self._meters = Meters(self.device)
         where = f"{self._where} on {self.device}"
         self._forwards, self._backwards = Batches(where, batch_size), Batches(where, batch_size)
+        # Others' code may need far more memory an image, which must not shrink the engine's own batches.
+        self._lent = Batches(where, batch_size)
         self._cache: dict[str, Tensor] = {}
         self._memory = Memory()
         self._splits: dict[str, Split] = {}
@@ -516,6 +518,18 @@ class Engine:
         values = torch.cat(found).unflatten(0, (len(images), boxes.count))
         self._check_finite(_finite(values))
         return values
+
+    def lend(self, images: Tensor, targets: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return what anyone's `run(images (B, ...), targets (B,)) -> (B, ...)` gives, in batches of its own.
+
+        It gets copies, since it may write to them, and gradients are on; what it costs is not metered.
+        """
+
+        def work(start: int, stop: int) -> Tensor:
+            with torch.enable_grad(), exact(self.device):
+                return run(images[start:stop].clone(), targets[start:stop].clone()).detach()
+
+        return torch.cat([result for _, _, result in self._lent.sweep(len(images), work)])
 
     def layers(self) -> list[str]:
         """List the names of layers that can be tapped."""

@@ -85,6 +85,29 @@ def test_a_plain_function_is_taken(engine: Engine, images: Tensor) -> None:
     torch.testing.assert_close(found, (images * torch.tensor(TARGETS).reshape(-1, 1, 1, 1)).sum(1, keepdim=True))
 
 
+def test_a_foreign_explainer_is_called_in_batches(conv_network: Network, images: Tensor) -> None:
+    seen = []
+
+    def peer(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append(len(inputs))
+        return inputs * targets.reshape(-1, 1, 1, 1)
+
+    engine = Engine(conv_network, device="cpu", precision="fp32", batch_size=3)
+    found = explain(peer, engine, images, TARGETS)
+    assert seen == [3, 1]
+    torch.testing.assert_close(found, (images * torch.tensor(TARGETS).reshape(-1, 1, 1, 1)).sum(1, keepdim=True))
+
+
+def test_a_foreign_explainer_that_needs_memory_gets_smaller_batches(conv_network: Network, images: Tensor) -> None:
+    def greedy(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        if len(inputs) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return inputs
+
+    engine = Engine(conv_network, device="cpu", precision="fp32", batch_size=4)
+    torch.testing.assert_close(explain(greedy, engine, images, TARGETS), images.sum(1, keepdim=True))
+
+
 def test_foreign_explainers_cannot_write_to_the_images(engine: Engine, images: Tensor) -> None:
     before = images.clone()
     explain(lambda module, inputs, targets: inputs.mul_(2), engine, images, TARGETS)

@@ -13,6 +13,7 @@ from bench.api import explain, score
 from bench.attributions.forgrad import choose_cutoff, default_cutoff, low_pass
 from bench.engine import Engine
 from bench.registry import LimenError
+from bench.spaces import Wavelets
 
 SIZES = [(8, 8), (7, 7), (9, 5), (6, 11), (1, 13), (12, 16)]
 
@@ -103,6 +104,11 @@ def test_forgrad_takes_the_options_of_the_other_method(engine: Engine, images: T
 def test_forgrad_names_the_nearest_method(engine: Engine, images: Tensor) -> None:
     with pytest.raises(LimenError, match=r"unknown name 'grad_cum'.*did you mean 'grad_cam'"):
         explain("forgrad", engine, images, 2, of="grad_cum")
+
+
+def test_forgrad_refuses_coefficients_that_look_like_an_image(engine: Engine, images: Tensor) -> None:
+    with pytest.raises(LimenError, match=r"attribution 'forgrad', space: given 'wavelets.*', allowed is pixels"):
+        explain("forgrad", engine, images, 2, space=Wavelets())
 
 
 def closeness(truth: Tensor) -> object:

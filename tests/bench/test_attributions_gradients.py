@@ -13,7 +13,7 @@ from bench.api import explain
 from bench.attributions._moments import Noise
 from bench.engine import TOLERANCE, Engine, Network
 from bench.registry import ATTRIBUTIONS, LimenError, resolve_options
-from bench.spaces import Pixels
+from bench.spaces import Pixels, Wavelets
 
 FAMILY = ("smoothgrad", "squaregrad", "vargrad")
 
@@ -162,6 +162,14 @@ def test_gradient_under_noise_equals_the_general_way(engine: Engine, images: Ten
 
     fast, general = (explain("smoothgrad", engine, images, 1, samples=5, of=of) for of in ("gradient", gradient))
     torch.testing.assert_close(fast, general, rtol=1e-4, atol=1e-6)
+
+
+def test_the_noise_is_the_images_in_any_space(engine: Engine, images: Tensor) -> None:
+    space = Wavelets("haar", levels=2)
+    pixels = explain("smoothgrad", engine, images, 1, samples=5)
+    coefficients = explain("smoothgrad", engine, images, 1, samples=5, space=space)
+    # An orthonormal transform of the mean gradient is the mean gradient of the coefficients.
+    torch.testing.assert_close(coefficients, space.transform(pixels), rtol=1e-4, atol=1e-6)
 
 
 def test_smoothgrad_names_the_nearest_explainer(engine: Engine, images: Tensor) -> None:

@@ -219,6 +219,15 @@ def test_lrp_reproduces_captums_toy_values(library: str, composite: str, corner:
 
 
 @pytest.mark.parametrize("library", ["zennit", "captum"])
+def test_batches_and_a_low_precision_of_the_scores_change_nothing(library: str, pictures: Tensor) -> None:
+    need(library)
+    expected = explain("lrp", engine_of(Parts()), pictures, 1, library=library)
+    other = Engine(Network(name="parts", module=Parts()), device="cpu", precision="bf16", batch_size=2)
+    found = explain("lrp", other, pictures, 1, library=library)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("library", ["zennit", "captum"])
 def test_a_second_call_gives_the_same_map(library: str, pictures: Tensor) -> None:
     need(library)
     engine = engine_of(Parts())
