@@ -85,13 +85,13 @@ def occlusion(
             raise LimenError(
                 f"attribution 'occlusion', option 'stride': given {step}, allowed is at most the patch of {side}."
             )
-    covers = [windows(*axis, border, images) for axis in zip(lengths, sides, steps, strict=True)]
-    counts = [len(cover) for cover in covers]
+    inside = [windows(*axis, border, images) for axis in zip(lengths, sides, steps, strict=True)]
+    counts = [len(each) for each in inside]
 
     def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
         places = torch.unravel_index(mask_index, counts)
-        covered = outer([cover[place] for cover, place in zip(covers, places, strict=True)])
-        return (1 - covered if window == "hide" else covered).unsqueeze(1)
+        covered = outer([each[place] for each, place in zip(inside, places, strict=True)]).unsqueeze(1)
+        return ~covered if window == "hide" else covered
 
     total = reduce(int.__mul__, counts)
     credit = engine.perturbed_scores(images, Masks.lazy(total, build), targets, space=space, score=score)
@@ -101,6 +101,7 @@ def occlusion(
         untouched = Masks.shared(coordinates.new_ones(1, 1, *lengths))
         credit = engine.perturbed_scores(images, untouched, targets, space=space, score=score) - credit
     credit = credit.reshape(len(images), *counts)
+    covers = [each.type_as(credit) for each in inside]
     for cover in covers:
         credit = torch.tensordot(credit, cover, dims=([1], [0]))
     if reduce_windows == "mean":
@@ -126,7 +127,7 @@ def per_axis(option: str, given: Lengths, axes: int) -> tuple[int, ...]:
 
 
 def windows(length: int, patch: int, stride: int, border: Border, like: Tensor) -> Tensor:
-    """Return (n, length): 1 where window i covers the place."""
+    """Return bool (n, length): whether window i covers the place."""
     patch = min(patch, length)
     last = length - patch
     starts = {
@@ -136,9 +137,9 @@ def windows(length: int, patch: int, stride: int, border: Border, like: Tensor) 
         "wrap": range(0, length, stride),
     }[border]
     places = like.new_ones(length).cumsum(0) - 1
-    inside = places - like.new_tensor(list(starts))[:, None]
-    inside = inside % length if border == "wrap" else inside
-    return ((inside >= 0) & (inside < patch)).type_as(like)
+    gaps = places - like.new_tensor(list(starts))[:, None]
+    gaps = gaps % length if border == "wrap" else gaps
+    return (gaps >= 0) & (gaps < patch)
 
 
 def outer(factors: Sequence[Tensor]) -> Tensor:

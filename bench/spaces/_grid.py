@@ -54,8 +54,9 @@ def spread(weights: Tensor, places: tuple[int, ...], side: int | None, mode: Mod
         return functional.interpolate(grid, size=places, mode=LINEAR[axes], align_corners=False)
     if mode != "nearest":
         raise unknown(f"{where}, mode", mode, get_args(Mode))
-    for axis, length in enumerate(places, start=2):
-        grid = grid.index_select(axis, _cell_of(grid, length, side))
+    # The last axis first, while there is little of it: the others then copy whole rows.
+    for axis in range(axes + 1, 1, -1):
+        grid = grid.index_select(axis, _cell_of(grid, places[axis - 2], side))
     return grid
 
 
