@@ -14,7 +14,6 @@ from bench.api import ScoreResult, score
 from bench.engine import Engine, Network
 from bench.metrics.faithfulness._regions import region_ranks
 from bench.metrics.faithfulness._superpixels import ITERATIONS, lab, superpixels
-from bench.metrics.faithfulness.irof import irof
 from bench.registry import LimenError
 from bench.spaces import Pixels
 
@@ -233,13 +232,20 @@ def test_superpixels_come_from_the_picture_before_normalisation(noise: Tensor) -
     assert counts[0].extra["segments"] == counts[1].extra["segments"]
 
 
-def test_superpixels_need_maps_of_pixels(engine: Engine, images: Tensor) -> None:
-    with pytest.raises(LimenError, match=r"metric 'irof', option 'segmentation'.*'grid'"):
-        irof(
-            engine,
-            images,
-            torch.zeros(4, dtype=torch.long),
-            torch.rand(4, 1, 8, 8),
-            space=Pixels(),
-            draws=engine.draws(0),
-        )
+def test_superpixels_need_pixels_and_a_grid_does_not(engine: Engine, images: Tensor) -> None:
+    class Mirrored(Pixels):
+        def coordinates(self, engine: Engine, images: Tensor) -> Tensor:
+            return images.flip(3)
+
+        def inputs(self, coordinates: Tensor) -> Tensor:
+            return coordinates.flip(3)
+
+    maps = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(LimenError, match="metric 'irof', segmentation 'slic'.*'grid' takes any"):
+        measured(engine, images, maps, space=Mirrored())
+    options = {"segmentation": "grid", "segments": 16}
+    np.testing.assert_allclose(
+        measured(engine, images, maps.flip(3), space=Mirrored(), **options).values,
+        measured(engine, images, maps, **options).values,
+        atol=1e-5,
+    )

@@ -15,7 +15,6 @@ from bench.api import ScoreResult, score
 from bench.engine import Engine
 from bench.metrics.faithfulness import _imputation
 from bench.metrics.faithfulness._imputation import impute
-from bench.metrics.faithfulness.road import road
 from bench.registry import LimenError
 from bench.spaces import Pixels
 
@@ -207,16 +206,20 @@ def test_quantus_asks_for_the_accuracy_at_every_odd_percentage(scene: tuple[Engi
     np.testing.assert_allclose(found.values, found.extra["accuracy"])
 
 
-def test_road_refuses_no_percentage_and_coordinates_without_neighbours(scene: tuple[Engine, Tensor, Tensor]) -> None:
-    with pytest.raises(LimenError, match="metric 'road': given 0 percentages"):
-        measured(*scene, percentages=())
-    with pytest.raises(LimenError, match="'percentages'"):
-        measured(*scene, percentages=(100,))
+def test_road_refuses_percentages_that_leave_nothing_to_remove_or_to_keep(
+    scene: tuple[Engine, Tensor, Tensor],
+) -> None:
+    for given in ((), (0,), (100,)):
+        with pytest.raises(LimenError, match="metric 'road', option 'percentages'"):
+            measured(*scene, percentages=given)
+
+
+def test_road_refuses_coordinates_that_are_not_pixels(scene: tuple[Engine, Tensor, Tensor]) -> None:
     engine, images, maps = scene
 
-    class Flat(Pixels):
+    class Frequencies(Pixels):
         def coordinates(self, engine: Engine, images: Tensor) -> Tensor:
-            return images.flatten(2)
+            return torch.fft.fft2(images).real
 
-    with pytest.raises(LimenError, match="whose neighbours can be seen"):
-        road(engine, images, torch.ones(6).long(), maps, space=Flat(), draws=engine.draws(0))
+    with pytest.raises(LimenError, match=r"metric 'road': given the space 'pixels \(zero\)', allowed is one whose"):
+        measured(engine, images, maps, space=Frequencies())

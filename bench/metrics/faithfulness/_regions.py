@@ -7,8 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...engine import Draws
+from ...engine import Draws, Engine
+from ...registry import LimenError
+from ...spaces import Space
 from ._curves import ranks
+
+
+def check_pixels(space: Space, engine: Engine, images: Tensor, where: str, instead: str = "") -> None:
+    """Refuse a space whose coordinates are not the images: what looks at neighbours means nothing elsewhere.
+
+    Raises
+    ------
+    LimenError
+        With `where` in front and what is allowed `instead` behind.
+    """
+    coordinates = space.coordinates(engine, images)
+    same = images.ndim == 4 and coordinates.shape == images.shape
+    if not same or not (images.is_meta or torch.equal(coordinates, images)):
+        raise LimenError(
+            f"{where}: given the space '{space.name}', allowed is one whose coordinates are the pixels{instead}."
+        )
 
 
 def patches(like: Tensor, width: int) -> tuple[Tensor, int]:

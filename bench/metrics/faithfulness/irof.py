@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ...engine import Draws, Engine
 from ...records import Measurement
-from ...registry import LimenError, metric
+from ...registry import metric
 from ...spaces import Space
 from ._curves import Score, masks, rebased
-from ._regions import grid, region_ranks
+from ._regions import check_pixels, grid, region_ranks
 from ._superpixels import superpixels
 
 Segmentation = Literal["slic", "grid"]
@@ -60,7 +60,7 @@ def irof(
     maps : (N, 1, H, W), signed; larger is more relevant
     space : Space, coordinates and baseline
     draws : Draws, for ties
-    segmentation : 'slic', superpixels of like colour, for spaces whose places are the pixels; 'grid', equal cells
+    segmentation : 'slic', superpixels of like colour, in the space of pixels; 'grid', equal cells, in any space
     segments : superpixels wanted
     compactness : weight of place against CIELAB colour in 'slic'
     score : 'probability' or 'logit'
@@ -77,14 +77,19 @@ def irof(
     Raises
     ------
     LimenError
-        For superpixels in a space whose places are not the pixels.
+        For superpixels in another space than that of pixels.
 
     References
     ----------
     Rieger and Hansen 2020, arXiv:2003.08747.
     """
     space = rebased(space, baseline)
-    labels, count = _segments(engine, images, maps, segmentation, segments, compactness)
+    if segmentation == "slic":
+        check_pixels(space, engine, images, "metric 'irof', segmentation 'slic'", "; 'grid' takes any")
+        labels, count = superpixels(_pictures(engine, images), segments, compactness)
+    else:
+        side = max(round(segments ** (1 / (maps.ndim - 2))), 1)
+        labels, count = grid(maps, [min(side, length) for length in maps.shape[2:]])
     rank, present = region_ranks(maps, labels, count, draws.for_images(images))
     copies = masks(rank, range(count + 1), [False] * (count + 1))
     heights = engine.perturbed_scores(images, copies, targets, space=space, score=score).double()
@@ -108,22 +113,6 @@ def irof(
         ),
         extra={"undefined": undefined.double(), "segments": present.double()},
     )
-
-
-def _segments(
-    engine: Engine, images: Tensor, maps: Tensor, segmentation: Segmentation, segments: int, compactness: float
-) -> tuple[Tensor, int]:
-    """Return the label of each place of the maps, and how many labels there are."""
-    places = maps.shape[2:]
-    if segmentation == "grid":
-        side = round(segments ** (1 / len(places)))
-        return grid(maps, [min(max(side, 1), length) for length in places])
-    if images.ndim != 4 or images.shape[2:] != places:
-        raise LimenError(
-            f"metric 'irof', option 'segmentation': given 'slic' for maps of places {tuple(places)} and images "
-            f"{tuple(images.shape)}, allowed are maps of pixels; or 'grid'."
-        )
-    return superpixels(_pictures(engine, images), segments, compactness)
 
 
 def _pictures(engine: Engine, images: Tensor) -> Tensor:

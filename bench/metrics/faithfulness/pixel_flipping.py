@@ -42,7 +42,8 @@ def pixel_flipping(
     """Integrate the score while single channel values are replaced by the baseline, most relevant first.
 
     A map has one credit a place, so the values of a place share its credit, and go in an order drawn for the image;
-    Quantus ranks the values by attributions of their own. With `unit='pixel'` the metric is `deletion`.
+    Quantus ranks the values by attributions of their own. So this is `deletion` but for the steps that end within a
+    pixel, and with `unit='pixel'` it is `deletion`.
 
     Parameters
     ----------

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ...engine import Draws, Engine
 from ...records import Measurement
-from ...registry import LimenError, metric
+from ...registry import metric
 from ...spaces import Space
 from ._curves import ranks
 from ._imputation import impute
+from ._regions import check_pixels
 
 Percentage = Annotated[float, Field(gt=0, lt=100)]
 Order = Literal["most", "least"]
@@ -38,7 +39,7 @@ def road(
     *,
     space: Space,
     draws: Draws,
-    percentages: tuple[Percentage, ...] = (10, 30, 50, 70, 90),
+    percentages: Annotated[tuple[Percentage, ...], Field(min_length=1)] = (10, 30, 50, 70, 90),
     order: Order = "most",
     output: Output = "confidence",
     noise: NonNegativeFloat = 0.01,
@@ -55,7 +56,7 @@ def road(
     images : (N, C, H, W) float32, normalised
     targets : (N,) int64, the classes explained
     maps : (N, 1, H, W), signed; larger is more relevant
-    space : Space, whose places are the pixels of a picture or a map of features; its baseline is not used
+    space : Space, that of pixels; its baseline is not used
     draws : Draws, for ties, and for the noise of each image
     percentages : of the pixels, rounded down to whole pixels
     order : 'most' relevant first; or 'least', where the score is what is lost, so that lower is better here too
@@ -73,23 +74,18 @@ def road(
     Raises
     ------
     LimenError
-        For no percentage, or a space without rows and columns.
+        For another space than that of pixels.
 
     References
     ----------
     Rong, Leemann et al. 2022, arXiv:2202.00449.
     """
-    coordinates = space.coordinates(engine, images)
-    if coordinates.ndim != 4 or not percentages:
-        raise LimenError(
-            f"metric 'road': given {len(percentages)} percentages and coordinates {tuple(coordinates.shape)}, allowed "
-            "are one or more percentages, and coordinates (N, C, H, W) whose neighbours can be seen."
-        )
+    check_pixels(space, engine, images, "metric 'road'")
     own = draws.for_images(images)
     rank = ranks(maps, own)
     places = rank[0].numel()
     counts = [min(int(places * percentage / 100), places - 1) for percentage in percentages]
-    gone, grain = rank.new_tensor(counts), torch.stack([one.normal(*coordinates.shape[1:]) for one in own])
+    gone, grain = rank.new_tensor(counts), torch.stack([one.normal(*images.shape[1:]) for one in own])
 
     def alter(pictures: Tensor, image: Tensor, copy: Tensor) -> Tensor:
         first = rank[image] if order == "most" else places - 1 - rank[image]
