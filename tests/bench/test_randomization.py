@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -303,6 +305,18 @@ def test_the_gradient_of_a_linear_network_passes_the_random_logit_test(
     found = score("random_logit", linear_engine, small_images, run(small_images, torch.zeros(4, dtype=torch.int64)), 0,
                   explainer=run, null_draws=1)  # fmt: skip
     assert found.gain.low > 0.5
+
+
+@pytest.mark.parametrize(("name", "similarity"), [("ssim", ssim), ("spearman", spearman)])
+def test_the_value_is_the_similarity_to_the_map_of_the_other_class(
+    name: str, similarity: Callable[[Tensor, Tensor], Tensor], engine: Engine, images: Tensor
+) -> None:
+    run = explainer("gradient_input", engine)
+    maps = run(images, torch.tensor(TARGETS))
+    found = score("random_logit", engine, images, maps, TARGETS, explainer=run, null=np.ones(4), similarity=name)
+    for index, other in enumerate(found.extra["other"]):
+        one = run(images[index : index + 1], torch.tensor([int(other)]))
+        assert found.values[index] == pytest.approx(float(similarity(maps[index : index + 1], one)), abs=1e-4)
 
 
 def test_the_other_class_is_never_the_one_explained_and_belongs_to_the_image(

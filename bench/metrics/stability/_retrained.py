@@ -45,6 +45,7 @@ class Pairs:
 def found_and_blind(
     engine: Engine,
     images: Tensor,
+    maps: Tensor,
     *,
     explainer: Explainer,
     folds: Folds,
@@ -59,6 +60,7 @@ def found_and_blind(
     ----------
     engine : Engine, whose device and settings the networks run with
     images : (N, C, H, W), each in a fold
+    maps : (N, 1, H, W), for the shape of the random ones
     explainer, folds, draws, distance, explained, null_draws : as in `mege`
     """
     own = folds.of(images)
@@ -84,12 +86,11 @@ def found_and_blind(
         return Pairs(far, kept & agree, kept & ~agree, undefined)
 
     found = pairs(maps_of)
-    places = explainer(images[:1], engine.place(truth[:1]), on=engines[0]).shape[1:]
 
     def blind(draw: int) -> Callable[[int, slice], Tensor]:
         def random_maps(network: int, part: slice) -> Tensor:
             streams = draws.spawn("null", draw, network).for_images(images[part])
-            return torch.stack([stream.uniform(*places) for stream in streams])
+            return torch.stack([stream.uniform(*maps.shape[1:]) for stream in streams])
 
         return random_maps
 

@@ -49,7 +49,7 @@ def mege(
     engine : Engine, whose device and settings the networks run with
     images : (N, C, H, W) float32, normalised, pictures of the folds
     targets : (N,) int64, unused: the class explained is the label, or the prediction of each network
-    maps : (N, 1, H, W), unused: the maps compared are those of the retrained networks
+    maps : (N, 1, H, W), for their shape: the maps compared are those of the retrained networks
     explainer : explains the retrained networks in the way the maps were made
     folds : Folds, networks and the fold of each image
     draws : Draws, for the null
@@ -76,6 +76,7 @@ def mege(
     found, blind = found_and_blind(
         engine,
         images,
+        maps,
         explainer=explainer,
         folds=folds,
         draws=draws,
