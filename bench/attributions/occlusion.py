@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from math import ceil
 from typing import Literal
@@ -85,13 +85,14 @@ def occlusion(
             raise LimenError(
                 f"attribution 'occlusion', option 'stride': given {step}, allowed is at most the patch of {side}."
             )
-    inside = [windows(*axis, border, images) for axis in zip(lengths, sides, steps, strict=True)]
-    counts = [len(each) for each in inside]
+    covers = [windows(*axis, border, images) for axis in zip(lengths, sides, steps, strict=True)]
+    counts = [len(cover) for cover in covers]
+    # A place is outside a window if it is along any axis, so one pass over it makes the mask.
+    factors, combine = ([1 - cover for cover in covers], torch.maximum) if window == "hide" else (covers, torch.mul)
 
     def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
         places = torch.unravel_index(mask_index, counts)
-        covered = outer([each[place] for each, place in zip(inside, places, strict=True)]).unsqueeze(1)
-        return ~covered if window == "hide" else covered
+        return outer([each[place] for each, place in zip(factors, places, strict=True)], combine).unsqueeze(1)
 
     total = reduce(int.__mul__, counts)
     credit = engine.perturbed_scores(images, Masks.lazy(total, build), targets, space=space, score=score)
@@ -101,7 +102,6 @@ def occlusion(
         untouched = Masks.shared(coordinates.new_ones(1, 1, *lengths))
         credit = engine.perturbed_scores(images, untouched, targets, space=space, score=score) - credit
     credit = credit.reshape(len(images), *counts)
-    covers = [each.type_as(credit) for each in inside]
     for cover in covers:
         credit = torch.tensordot(credit, cover, dims=([1], [0]))
     if reduce_windows == "mean":
@@ -127,7 +127,7 @@ def per_axis(option: str, given: Lengths, axes: int) -> tuple[int, ...]:
 
 
 def windows(length: int, patch: int, stride: int, border: Border, like: Tensor) -> Tensor:
-    """Return bool (n, length): whether window i covers the place."""
+    """Return (n, length): 1 where window i covers the place."""
     patch = min(patch, length)
     last = length - patch
     starts = {
@@ -139,11 +139,11 @@ def windows(length: int, patch: int, stride: int, border: Border, like: Tensor) 
     places = like.new_ones(length).cumsum(0) - 1
     gaps = places - like.new_tensor(list(starts))[:, None]
     gaps = gaps % length if border == "wrap" else gaps
-    return (gaps >= 0) & (gaps < patch)
+    return ((gaps >= 0) & (gaps < patch)).type_as(like)
 
 
-def outer(factors: Sequence[Tensor]) -> Tensor:
-    """Multiply (B, L1), (B, L2) ... into (B, L1, L2 ...)."""
+def outer(factors: Sequence[Tensor], combine: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Tensor:
+    """Combine (B, L1), (B, L2) ... into (B, L1, L2 ...)."""
     return reduce(
-        lambda left, right: left.unsqueeze(-1) * right.reshape(len(right), *[1] * (left.ndim - 1), -1), factors
+        lambda left, right: combine(left.unsqueeze(-1), right.reshape(len(right), *[1] * (left.ndim - 1), -1)), factors
     )
