@@ -189,10 +189,10 @@ def test_random_orders_insert_as_much_as_they_delete_on_a_network_that_is_not_ad
         return 6 * images[:, :, :4].amax(dim=(1, 2, 3)) * images[:, :, 4:].mean(dim=(1, 2, 3)) - 2
 
     engine = engine_of(uneven)
-    image = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)).expand(400, -1, -1, -1)
-    maps = torch.rand(400, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    image = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)).expand(200, -1, -1, -1)
+    maps = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     found = measured("insertion_deletion", engine, image, maps, steps=16, baseline=baseline)
-    error = found.values.std(ddof=1) / np.sqrt(400)
+    error = found.values.std(ddof=1) / np.sqrt(200)
     assert error > 0
     assert abs(found.values.mean()) < 4 * error
     # The level of each curve is far from one half: it is the difference that has a floor of its own.
