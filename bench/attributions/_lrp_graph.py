@@ -138,6 +138,8 @@ class Canonical:
         if alone and isinstance(before, nn.Linear):
             self.modules[str(given.target)] = fuse_linear_bn_eval(before, norm)
             return given
+        if isinstance(norm, nn.BatchNorm1d):
+            raise self._fault(f"the layer '{node.target}' with no layer before it to merge with")
         scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
         shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
         count = norm.num_features
@@ -156,7 +158,7 @@ class Canonical:
             return self.call(_AS_MODULES[step](), given[0])
         if step in _DROPS:
             return given[0]
-        if step in _POOL_FUNCTIONS:
+        if step in _POOL_FUNCTIONS and len(given) == 1:
             return self.call(_POOL_FUNCTIONS[step](*node.args[1:], **node.kwargs), given[0])
         if step in _SUMS and len(given) == len(node.args) == 2 and not node.kwargs:
             return self._add(self, given[0], given[1])

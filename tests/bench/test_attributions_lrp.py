@@ -192,6 +192,48 @@ def test_zennit_and_captum_agree_on_a_residual_network(composite: str, images: T
     torch.testing.assert_close(others, theirs, rtol=0, atol=5e-3 * float(theirs.abs().max()))
 
 
+class Forked(nn.Module):
+    """BatchNorm that cannot be merged: before any layer, after a layer that is also read elsewhere, after a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.conv, self.after = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.inner, self.last, self.head = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.conv(self.before(images))
+        values = torch.add(torch.relu(self.after(values)), values).relu()
+        pooled = functional.avg_pool2d(values, 6).squeeze(3).squeeze(2)
+        return self.head(self.last(self.inner(pooled)).relu())
+
+
+def drawn(module: nn.Module) -> nn.Module:
+    """Give every parameter and running statistic a seeded value."""
+    weights = torch.Generator().manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            part.running_mean.copy_(0.3 * torch.randn(part.num_features, generator=weights))
+            part.running_var.copy_(0.5 + torch.rand(part.num_features, generator=weights))
+    for parameter in module.parameters():
+        parameter.data = 0.4 * torch.randn(parameter.shape, generator=weights)
+    return module.eval()
+
+
+@pytest.mark.parametrize("library", ["zennit", "captum"])
+@pytest.mark.parametrize(
+    "build", [Parts, Functional, Forked, lambda: ResidualNetwork(5, (4, 6, 8, 8), (1, 1, 2, 2, 1))]
+)
+def test_the_epsilon_rule_of_a_relu_network_is_gradient_times_input(
+    library: str, build: Callable[[], nn.Module], pictures: Tensor
+) -> None:
+    need(library)
+    engine = engine_of(drawn(build()))
+    # Layer by layer each share is weight times input over their sum, so without a stabiliser the sums cancel.
+    found = explain("lrp", engine, pictures, 1, library=library, composite="epsilon", epsilon=1e-9)
+    expected = explain("gradient_input", engine, pictures, 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("library", ["zennit", "captum"])
 def test_lrp_of_a_linear_network_is_weight_times_input(library: str, small_images: Tensor) -> None:
     need(library)
@@ -294,6 +336,15 @@ class Branching(nn.Module):
         (Odd(lambda values: values * values), r"it has the operation 'mul', for which LRP has no rule"),
         (Odd(lambda values: values + 1), r"it has the operation 'add', for which LRP has no rule"),
         (Odd(lambda values: values.mean(dim=1, keepdim=True).expand(-1, 4)), r"'mean' over other axes than height"),
+        (Odd(nn.BatchNorm1d(4)), r"the layer 'between' with no layer before it to merge with"),
+        (
+            Odd(
+                lambda values: functional.avg_pool2d(values.reshape(-1, 1, 4, 1), (values.shape[1], 1)).expand(
+                    -1, -1, 4, 1
+                )[:, 0, :, 0]
+            ),
+            r"it has the operation 'avg_pool2d'",
+        ),
         (Odd(nn.GELU()), r"it has a GELU, for which captum has no rule; .* or `library='zennit'`"),
         (Branching(), r"its steps cannot be traced"),
     ],
