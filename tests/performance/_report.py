@@ -21,6 +21,7 @@ rounds of the paired ratios. Each peer runs in float32 at the best of several ba
 
 - **s / image**: median time of one image, the network's compilation and the precision audit not counted.
 - **forwards, backwards**: images through limen's network for one image explained or scored.
+- **forwards / s (bare)**: the rate of those passes, and of as many bare ones: the network's own, as next.
 - **of bare**: limen's time over that of as many bare passes of the network at the engine's own best (its precision,
   layout, batch and compiled graph; gradients in float32). 1.00 is the network and nothing else; below 1.00 the passes
   were partial.
@@ -89,12 +90,15 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 def table_of(rows: Rows, kind: str, network: str, names: Iterable[str], what: str) -> str:
     lines = [line(name, rows[kind, network, name]) for name in names if (kind, network, name) in rows]
-    return table([what, "s / image", "forwards", "backwards", "of bare", "x plain", "x peer", "peer"], lines)
+    return table(
+        [what, "s / image", "forwards", "backwards", "forwards / s (bare)", "of bare", "x plain", "x peer", "peer"],
+        lines,
+    )
 
 
 def line(name: str, row: Mapping[str, Any]) -> list[str]:
     if "failed" in row:
-        return [name, "-", "-", "-", "-", "-", "-", f"failed: {row['failed']}"]
+        return [name, *["-"] * 7, f"failed: {row['failed']}"]
     ours, images = row["limen"], row["images"]
     ratios = [f"{ratio:.2f}" if ratio else "-" for _, ratio in peer_ratios(row)]
     return [
@@ -102,11 +106,21 @@ def line(name: str, row: Mapping[str, Any]) -> list[str]:
         f"{median(ours['seconds']) / images:.4f}",
         f"{ours['forwards'] / images:,.0f}",
         f"{ours['backwards'] / images:,.0f}",
+        rate(row),
         number(of_bare(row)),
         number(over_plain(row)),
         ", ".join(ratios) or "-",
         "; ".join(peer_text(label, peer, images) for label, peer in row["peers"].items()) or "-",
     ]
+
+
+def rate(row: Mapping[str, Any]) -> str:
+    """Return forwards a second, and in brackets those of the same passes bare."""
+    passes = _passes(row, "")
+    if passes is None:
+        return "-"
+    forwards = row["limen"]["forwards"]
+    return f"{forwards / median(row['limen']['seconds']):,.0f} ({forwards / median(passes):,.0f})"
 
 
 def number(value: float | None) -> str:
@@ -172,8 +186,8 @@ def goals(rows: Rows) -> str:
         ratios = [ratio for _, ratio in plan_ratios(rows, title)]
         value = median(ratios) if ratios else None
         lines.append(judged(f"plan of {title.replace('x', ' x ')}: >= 10 x captum + Quantus", value, 10, "{:.1f} x"))
-    row = rows.get(("hsic", "none", "n=500"))
-    ratio = median_ratio(row["seconds"]["literal, float32"], row["seconds"]["limen"]) if row else None
+    row = rows.get(("hsic", "none", "n=500"), {})
+    ratio = median_ratio(row["seconds"]["literal, float32"], row["seconds"]["limen"]) if "seconds" in row else None
     lines.append(judged("HSIC estimator at n = 500: >= 19 x as it is written", ratio, 19, "{:.1f} x"))
     growth = [value for value in memory_growth(rows).values() if value is not None]
     lines.append(
@@ -254,6 +268,11 @@ def plans(rows: Rows) -> str:
         notes += [
             f"- {title}: Quantus fails at {name}: `{text}`." for name, text in row["peers"]["failed cells"].items()
         ]
+    notes += [
+        f"- {key[2]}: {row.get('failed') or 'captum + Quantus fails, ' + row['peers']['failed']}."
+        for key, row in rows.items()
+        if key[0] == "plan" and ("failed" in row or "failed" in row["peers"])
+    ]
     head = ["plan", "rounds", "limen, s", "captum + Quantus, s", "limen's forwards", "theirs", "x peers"]
     return "\n\n".join(filter(None, [table(head, lines), "\n".join(notes)]))
 
