@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...registry import LimenError
 
 _LOOK_EVERY = 16
 """Iterations between looks at what has converged: each look waits for the device."""
+_CROWD = 0.75
+"""Share of the systems still under way below which the solved ones leave."""
 _LIMIT = 40
 """Iterations allowed for each row and column."""
 
@@ -49,55 +50,104 @@ def impute(pictures: Tensor, removed: Tensor, *, rtol: float) -> Tensor:
 
 
 def _solve(start: Tensor, holes: Tensor, rtol: float) -> Tensor:
-    """Fill the holes (n, H, W) of n systems by conjugate gradients; those that are solved leave."""
-    degree = _neighbours(torch.ones_like(start[:1]))
-    residual = holes * (_neighbours(start) - degree * start)
-    size = _dot(residual, residual)
-    goal = rtol**2 * size
-    solved, rest = start.clone(), torch.ones_like(size).cumsum(0).long() - 1
-    state = (start, residual, residual, size)
+    """Fill the holes (n, H, W) of n systems by conjugate gradients; `start` is written over."""
+    solved = start.clone()
+    systems = _Systems(start, holes)
+    systems.begin(rtol)
+    rest = torch.ones_like(systems.size).cumsum(0).long() - 1
     for _ in range(0, _LIMIT * sum(start.shape[1:]), _LOOK_EVERY):
         for _ in range(_LOOK_EVERY):
-            state = _step(*state, goal, holes, degree)
+            systems.step()
         if start.is_meta:
             return solved
-        going = state[-1] > goal
-        solved[rest[~going]] = state[0][~going]
-        if not bool(going.any()):
-            return solved
-        rest, goal, holes = rest[going], goal[going], holes[going]
-        state = tuple(part[going] for part in state)  # type: ignore[assignment]
+        going = systems.size > systems.goal
+        left = int(going.sum())
+        if left <= _CROWD * len(rest):
+            solved[rest[~going]] = systems.values[~going]
+            if not left:
+                return solved
+            rest, systems = rest[going], systems.only(going)
     raise LimenError(
         f"imputation: {len(rest)} systems of {tuple(start.shape[1:])} pixels did not converge to a relative residual of "
         f"{rtol:g}; allowed is a larger tolerance."
     )
 
 
-def _step(
-    values: Tensor, residual: Tensor, direction: Tensor, size: Tensor, goal: Tensor, holes: Tensor, degree: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Take one step of each system that has not reached its goal."""
-    across = holes * (degree * direction - _neighbours(direction))
-    going = size > goal
-    length = torch.where(going, size / _dot(direction, across), 0).type_as(values)[:, None, None]
-    values = values + length * direction
-    residual = residual - length * across
-    after = torch.where(going, _dot(residual, residual), size)
-    turn = torch.where(going, after / size, 0).type_as(values)[:, None, None]
-    return values, residual, residual + turn * direction, after
+class _Systems:
+    """Systems under way. What is as large as the pictures is allocated once and written over at each step.
 
-
-def _neighbours(values: Tensor) -> Tensor:
-    """Sum the neighbours of each pixel of (n, H, W), 1/6 beside and 1/12 across, those outside left out.
-
-    Shifted sums, not a convolution: a device may run convolutions in a shorter number format.
+    Parameters
+    ----------
+    values : (n, H, W), the solutions as far as they are known; kept pixels stay as they are
+    holes : (n, H, W), 1 where a pixel was removed, else 0
     """
-    wide = functional.pad(values, (1, 1))
-    rows = wide[..., :-2] + 2 * values + wide[..., 2:]
-    tall = functional.pad(rows, (0, 0, 1, 1))
-    return (tall[..., :-2, :] + 2 * rows + tall[..., 2:, :] - 4 * values) / 12
+
+    size: Tensor
+    """Squared residual (n,) float64."""
+    goal: Tensor
+    """Squared residual (n,) at which a system stands still."""
+
+    def __init__(self, values: Tensor, holes: Tensor) -> None:
+        count, height, width = values.shape
+        self.values, self.holes, self.residual = values, holes, torch.empty_like(values)
+        self._framed = values.new_zeros(count, height + 2, width + 2)
+        self.direction = self._framed[:, 1:-1, 1:-1]
+        self._rows = values.new_empty(count, height + 2, width)
+        self._across, self._product = torch.empty_like(values), torch.empty_like(values)
+        self._degree = (_reach(values, height)[:, None] * _reach(values, width) - 4) / 12
+
+    def begin(self, rtol: float) -> None:
+        """Set out from the residual of the values."""
+        self.direction.copy_(self.values)
+        self._apply()
+        torch.neg(self._across, out=self.residual)
+        self.direction.copy_(self.residual)
+        self.size = self._dot(self.residual, self.residual)
+        self.goal = rtol**2 * self.size
+
+    def step(self) -> None:
+        """Take one step of each system that has not reached its goal; the others stand still."""
+        self._apply()
+        going = self.size > self.goal
+        length = self._each(torch.where(going, self.size / self._dot(self.direction, self._across), 0))
+        self.values.addcmul_(length, self.direction)
+        self.residual.addcmul_(length, self._across, value=-1)
+        after = torch.where(going, self._dot(self.residual, self.residual), self.size)
+        self.direction.mul_(self._each(torch.where(going, after / self.size, 0))).add_(self.residual)
+        self.size = after
+
+    def only(self, chosen: Tensor) -> _Systems:
+        """Return the chosen systems (n,) bool, to be gone on with."""
+        kept = _Systems(self.values[chosen], self.holes[chosen])
+        kept.residual.copy_(self.residual[chosen])
+        kept.direction.copy_(self.direction[chosen])
+        kept.size, kept.goal = self.size[chosen], self.goal[chosen]
+        return kept
+
+    def _apply(self) -> None:
+        """Write into `_across` what the matrix makes of `direction`: `degree * own - neighbours`, in the holes alone.
+
+        The weights 1/6 beside and 1/12 across the corner are (1 2 1) x (1 2 1) / 12 less its centre. Shifted sums, not
+        a convolution: a device may run convolutions in a shorter number format.
+        """
+        torch.add(self._framed[..., :-2], self._framed[..., 2:], out=self._rows)
+        self._rows.add_(self._framed[..., 1:-1], alpha=2)
+        torch.add(self._rows[:, :-2], self._rows[:, 2:], out=self._across)
+        self._across.add_(self._rows[:, 1:-1], alpha=2).add_(self.direction, alpha=-4)
+        self._across.mul_(-1 / 12).addcmul_(self._degree, self.direction).mul_(self.holes)
+
+    def _dot(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the inner product of each pair, float64 (n,): its rounding must not decide when a system is solved."""
+        torch.mul(left, right, out=self._product)
+        return self._product.flatten(1).sum(dim=1, dtype=torch.float64)
+
+    def _each(self, factors: Tensor) -> Tensor:
+        return factors.type_as(self.values)[:, None, None]
 
 
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Return the inner product of each pair, float64 (n,): its rounding must not decide when a system is solved."""
-    return (left * right).flatten(1).sum(dim=1, dtype=torch.float64)
+def _reach(like: Tensor, length: int) -> Tensor:
+    """Return the sum (length,) of the weights 1 2 1 that fall inside, for each place of an axis."""
+    weights = like.new_full((length,), 2)
+    weights[1:] += 1
+    weights[:-1] += 1
+    return weights
