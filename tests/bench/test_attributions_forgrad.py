@@ -58,6 +58,13 @@ def test_a_constant_map_stays(height: int, width: int, sigma: float) -> None:
     torch.testing.assert_close(low_pass(maps, sigma), maps.abs())
 
 
+def test_what_lies_on_the_circle_stays_where_its_radius_was_rounded() -> None:
+    maps = torch.randn(1, 1, 6, 10, generator=torch.Generator().manual_seed(0))
+    # The corner of the spectrum is at the root of 34, 5.8309518948...
+    torch.testing.assert_close(low_pass(maps, 5.830951894), maps.abs(), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(low_pass(maps, 5.8309), maps.abs(), atol=1e-3)
+
+
 def test_a_wave_passes_below_the_cutoff_and_not_above() -> None:
     place = torch.arange(32.0) / 32
     wave = 2 + torch.cos(2 * math.pi * 5 * place).expand(32, 32)
