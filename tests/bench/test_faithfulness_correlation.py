@@ -153,11 +153,12 @@ def test_faithfulness_correlation_equals_its_loop(
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("side", "group"), [(8, 1), (5, 1), (8, 3), (None, 32)])
+@pytest.mark.parametrize(("side", "group"), [(8, 1), (5, 1), (8, 3), (5, 2), (None, 32)])
 def test_faithfulness_estimate_equals_its_loop(
     engine: Engine, images: Tensor, maps: Tensor, side: int | None, group: int
 ) -> None:
-    options = {"side": side, "group": group}
+    # With a level, the order by sums would be the order by area.
+    maps, options = maps + 3, {"side": side, "group": group}
     found = score("faithfulness_estimate", engine, images, maps, TARGETS, null=np.zeros(4), **options)
     cells = cells_of(side)
     count = int(cells.max()) + 1
