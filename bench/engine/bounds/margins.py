@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -118,14 +118,32 @@ class Margins:
         others = _others(targets, self.classes) if rivals is None else rivals[:, None]
         rows = torch.nn.functional.one_hot(others, self.classes).type_as(box.low)
         target = torch.nn.functional.one_hot(targets, self.classes).type_as(box.low)[:, None]
+        sweeps = [_Sweep(self._program, box, one, cost) for one in self._passes]
         if self._bound == "margin":
-            return self._upper(box, rows - target, cost).amax(dim=1)
-        bounds = self._upper(box, torch.cat([rows, -target], dim=1), cost)
-        return bounds[:, :-1].amax(dim=1) + bounds[:, -1]
+            return _largest(sweeps, rows - target)
+        return _largest(sweeps, rows) + _largest(sweeps, -target)
 
-    def _upper(self, box: Interval, rows: Tensor, cost: Cost) -> Tensor:
-        found = [_Sweep(self._program, box, one, cost).upper(rows) for one in self._passes]
-        return torch.stack(found).amin(dim=0)
+
+def _largest(sweeps: Sequence[_Sweep], rows: Tensor) -> Tensor:
+    """Return the largest (B,) over rows (B, R, K) of the tightest bounds.
+
+    Rows are carried back in the order of their cheap bounds; once these are below what is reached, the rest cannot
+    matter.
+    """
+    cheap = torch.stack([sweep.cheap(rows) for sweep in sweeps]).amin(dim=0)
+    if not any(sweep.outside for sweep in sweeps):
+        return cheap.amax(dim=1)
+    cheap, order = cheap.sort(dim=1, descending=True)
+    rows = rows.gather(1, order.unsqueeze(2).expand_as(rows))
+    reached, start = torch.full_like(cheap[:, 0], -torch.inf), 0
+    while start < rows.shape[1]:
+        stop = max(start + 1, min(2 * start, start + sweeps[0].rows))
+        tight = torch.stack([sweep.tight(rows[:, start:stop]) for sweep in sweeps if sweep.outside]).amin(dim=0)
+        reached = torch.maximum(reached, torch.minimum(cheap[:, start:stop], tight).amax(dim=1))
+        start = stop
+        if start < rows.shape[1] and not reached.is_meta and bool((cheap[:, start] <= reached).all()):
+            break
+    return reached
 
 
 def _others(targets: Tensor, classes: int) -> Tensor:
@@ -142,24 +160,34 @@ class _Sweep:
         self._boxes, self._inputs = len(box.low), box.low[0].numel()
         self._known: dict[int, Interval] = {}
         self._forms: dict[int, Form] = {}
-        self._rows = max(1, BUDGET // program.widest // self._boxes)
+        self.rows = max(1, BUDGET // program.widest // self._boxes)
         """Rows a box that are carried back at once."""
         cost.forwards += 2 * self._boxes * (1 + self._inputs * how.forward)
         for slot, step in enumerate(program.steps):
             self._visit(slot, box)
             self._forget(slot, step.inputs)
 
-    def upper(self, rows: Tensor) -> Tensor:
-        """Return upper bounds (B, R) of linear functions (B, R, K) of the logits, the tightest this pass knows."""
-        last = len(self._program.steps) - 1
+    @property
+    def outside(self) -> bool:
+        """Whether this pass carries rows back to the input."""
+        return self._how.outside
+
+    def cheap(self, rows: Tensor) -> Tensor:
+        """Return upper bounds (B, R) of linear functions (B, R, K) of the logits by what is known of the last layers."""
         ways = [Backward(self._program, self._known, relax=False)]
         if self._how.forward:
             ways.append(Backward(self._program, self._known, relax=False, forms=self._forms))
-        if self._how.outside:
-            ways.append(Backward(self._program, self._known, relax=True))
-            self._cost.backwards += rows.shape[0] * rows.shape[1]
-        parts = [torch.stack([way.upper(last, part) for way in ways]).amin(dim=0) for part in rows.split(self._rows, 1)]
+        parts = [self._least(ways, part) for part in rows.split(self.rows, 1)]
         return torch.cat(parts, dim=1)
+
+    def tight(self, rows: Tensor) -> Tensor:
+        """Return upper bounds (B, R) of linear functions (B, R, K) of the logits, carried back to the input."""
+        self._cost.backwards += rows.shape[0] * rows.shape[1]
+        return self._least([Backward(self._program, self._known, relax=True)], rows)
+
+    def _least(self, ways: Sequence[Backward], rows: Tensor) -> Tensor:
+        last = len(self._program.steps) - 1
+        return torch.stack([way.upper(last, rows) for way in ways]).amin(dim=0)
 
     def _visit(self, slot: int, box: Interval) -> None:
         step = self._program.steps[slot]
@@ -189,14 +217,15 @@ class _Sweep:
         """Bound the values of a slot backwards where a ReLU after it may be open or shut."""
         way = Backward(self._program, self._known, relax=True)
         low, high = (ends.reshape(self._boxes, -1).clone() for ends in known)
-        loose = ((low < 0) & (high > 0)).any(dim=0)
-        places = torch.arange(len(loose), device=low.device)
-        places = places if low.is_meta else places[loose]
-        for some in places.split(max(1, self._rows // 2)) if len(places) else ():
+        loose = (low < 0) & (high > 0)
+        places = torch.arange(low.shape[1], device=low.device)
+        places = places if low.is_meta else places[loose.any(dim=0)]
+        for some in places.split(max(1, self.rows // 2)) if len(places) else ():
             rows = torch.nn.functional.one_hot(some, low.shape[1]).type_as(low)
             rows = rows.expand(self._boxes, *rows.shape).reshape(self._boxes, -1, *known.low.shape[1:])
-            high[:, some] = way.upper(slot, rows)
-            low[:, some] = -way.upper(slot, -rows)
+            # A place that is settled in its own box keeps its interval, whatever its batch mates need.
+            high[:, some] = torch.where(loose[:, some], way.upper(slot, rows), high[:, some])
+            low[:, some] = torch.where(loose[:, some], -way.upper(slot, -rows), low[:, some])
             self._cost.backwards += 2 * self._boxes * len(some)
         return Interval(low.reshape(known.low.shape), high.reshape(known.low.shape))
 

@@ -106,7 +106,7 @@ def trace(run: Callable[[Tensor], Tensor], shape: Sequence[int], like: Tensor, w
         graph = make_fx(functionalize(run, remove="mutations"))(example)
     except Exception as error:
         raise LimenError(
-            f"{where}, bounds: it cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]}); allowed is a "
+            f"{where}, bounds: it cannot be traced ({type(error).__name__}: {str(error).split('. ')[0].splitlines()[0][:160]}); allowed is a "
             "network whose operations do not depend on the values that go through it."
         ) from error
     return _Builder(graph, where).program(example)
@@ -145,8 +145,9 @@ class _Builder:
         return Program(tuple(self._steps))
 
     def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        args, kwargs = (map_arg(part, lambda one: values[one]) for part in (node.args, dict(node.kwargs)))
-        return cast(Any, node.target)(*args, **kwargs)
+        args = map_arg(node.args, lambda one: values[one])
+        kwargs = map_arg(dict(node.kwargs), lambda one: values[one])
+        return cast(Any, node.target)(*cast(Any, args), **cast(Any, kwargs))
 
     def _add(self, node: fx.Node, value: Any) -> None:
         packet = _packet(node)
