@@ -21,7 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "region_perturbation": {"patch": 4},
     "selectivity": {"patch": 4},
     "irof": {"segments": 16},
-    "road": {"percentages": (30, 70)},
+    "road": {"percentages": (40,)},
     "mu_fidelity": {"subsets": 40, "side": 8},
     "faithfulness_correlation": {"subsets": 40},
     "monotonicity_correlation": {"samples": 4},
