@@ -8,7 +8,7 @@ import torch
 
 from bench import api, zoo
 from bench.engine import Engine
-from bench.registry import LimenError
+from bench.registry import METRICS, LimenError
 
 
 @pytest.fixture
@@ -68,6 +68,15 @@ def test_the_known_shortcut_is_found(method, region, biased_engine, conflict):
         "energy_in_mask", biased_engine, conflict.pictures, maps, masks=conflict.masks, mask=region, null_draws=20
     )
     assert scored.gain.low > 0, (method, scored.value, scored.null_value)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("metric", [name for name in METRICS.names() if METRICS.group(name) == "localization"])
+@pytest.mark.parametrize("method", ["grad_cam", "saliency", "integrated_gradients"])
+def test_every_metric_of_localization_tells_that_the_shortcut_is_found(metric, method, biased_engine, conflict):
+    maps = api.explain(method, biased_engine, conflict.pictures)
+    scored = api.score(metric, biased_engine, conflict.pictures, maps, masks=conflict.masks, mask="cue")
+    assert scored.gain.low > 0.1, (scored.value, scored.null_value)
 
 
 @pytest.mark.long
