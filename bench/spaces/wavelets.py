@@ -22,7 +22,6 @@ from .space import Mode, Size
 
 _WHERE = "space 'wavelets'"
 _CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
-_TRANSPOSE = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 
 
 @dataclass(frozen=True)
@@ -233,20 +232,40 @@ def _analyse(signal: Tensor, axis: int, bank: Tensor) -> Tensor:
     length = signal.shape[axis]
     even, taps = length - length % 2, bank.shape[1]
     around = _turn(signal, axis, start=1 - taps // 2, count=even + taps - 2, period=even)
-    both = _CONVOLVE[signal.ndim - 3](around, _kernel(bank, axis, signal), stride=_stride(axis, signal))
+    along = range(2, signal.ndim)
+    kernel = bank.reshape(2, 1, *(-1 if one == axis else 1 for one in along))
+    both = _CONVOLVE[signal.ndim - 3](around, kernel, stride=tuple(2 if one == axis else 1 for one in along))
     return torch.cat([both[:, :1], signal.narrow(axis, even, length % 2), both[:, 1:]], dim=axis)
 
 
 def _synthesise(bands: Tensor, axis: int, bank: Tensor) -> Tensor:
-    """Undo `_analyse`."""
+    """Undo `_analyse`: the transposed convolution, as a plain one for the even and the odd samples side by side."""
     length = bands.shape[axis]
-    half, taps = length // 2, bank.shape[1]
-    odd = bands.narrow(axis, half, length % 2)
+    half = length // 2
     both = torch.cat([bands.narrow(axis, 0, half), bands.narrow(axis, length - half, half)], dim=1)
-    reach = taps // 4
-    around = _turn(both, axis, start=-reach, count=half + 2 * reach, period=half)
-    whole = _TRANSPOSE[bands.ndim - 3](around, _kernel(bank, axis, bands), stride=_stride(axis, bands))
-    return torch.cat([whole.narrow(axis, taps // 2 - 1 + 2 * reach, 2 * half), odd], dim=axis)
+    phases, first = _phases(bank)
+    around = _turn(both, axis, start=first, count=half + phases.shape[2] - 1, period=half)
+    kernel = phases.reshape(2, 2, *(-1 if one == axis else 1 for one in range(2, bands.ndim)))
+    samples = _CONVOLVE[bands.ndim - 3](around, kernel)
+    whole = samples.movedim(1, axis).flatten(axis - 1, axis).unsqueeze(1)
+    return torch.cat([whole, bands.narrow(axis, half, length % 2)], dim=axis)
+
+
+def _phases(bank: Tensor) -> tuple[Tensor, int]:
+    """Return the filters (2, 2, W) that give even and odd samples from both bands, and where the first is read.
+
+    Sample 2 p + r gathers tap m of coefficient k where 2 k + m = 2 p + r + L / 2 - 1.
+    """
+    taps = bank.shape[1]
+    shifts = [divmod(phase + taps // 2 - 1, 2) for phase in (0, 1)]
+    last = max(shift for shift, _ in shifts)
+    width = taps // 2 + last - min(shift for shift, _ in shifts)
+    rows = []
+    for shift, parity in shifts:
+        used = bank[:, parity::2].flip(1)
+        late = last - shift
+        rows.append(functional.pad(used, (width - taps // 2 - late, late)))
+    return torch.stack(rows), last - width + 1
 
 
 def _turn(values: Tensor, axis: int, *, start: int, count: int, period: int) -> Tensor:
@@ -255,14 +274,6 @@ def _turn(values: Tensor, axis: int, *, start: int, count: int, period: int) -> 
         return values.narrow(axis, 0, period)
     index = values.new_ones(count, dtype=torch.int64).cumsum(0) - 1 + start
     return values.index_select(axis, index % period)
-
-
-def _kernel(bank: Tensor, axis: int, like: Tensor) -> Tensor:
-    return bank.reshape(2, 1, *(-1 if one == axis else 1 for one in range(2, like.ndim)))
-
-
-def _stride(axis: int, like: Tensor) -> tuple[int, ...]:
-    return tuple(2 if one == axis else 1 for one in range(2, like.ndim))
 
 
 def _enlarged(band: Tensor, level: int, places: tuple[int, ...]) -> Tensor:
