@@ -344,16 +344,16 @@ class Engine:
                 values = values.gather(1, chosen[image_index][:, None])[:, 0]
             return values, _finite(logits)
 
-        found = []
+        # One tensor for all answers: small ones kept from each batch would scatter over the heap and hold it.
+        values, good = images.new_zeros(0), torch.ones(len(copies), dtype=torch.bool, device=self.device)
         with torch.no_grad():
-            for start, stop, result in self._forwards.sweep(len(copies), work, most):
+            for start, stop, (part, fine) in self._forwards.sweep(len(copies), work, most):
                 self._meters.count(forwards=stop - start)
-                found.append(result)
-        if not found:
-            return images.new_zeros((len(images), 0))
-        values, good = (torch.cat(parts).unflatten(0, (len(images), count)) for parts in zip(*found, strict=True))
-        self._check_finite(good.all(dim=1))
-        return values
+                if start == 0:
+                    values = part.new_empty((len(copies), *part.shape[1:]))
+                values[start:stop], good[start:stop] = part, fine
+        self._check_finite(good.unflatten(0, (len(images), count)).all(dim=1))
+        return values.unflatten(0, (len(images), count))
 
     def gradients(
         self,

@@ -120,12 +120,16 @@ class Forward:
 
     def _freeze(self, run: Run, inputs: Tensor, size: int) -> Frozen | None:
         layout = self._layout(inputs)
-        example = inputs[:1].expand(size, *inputs.shape[1:]).contiguous(memory_format=layout)
+        # Inputs that differ, so that a comparison of ranks has something to rank.
+        fades = torch.linspace(1, 1 / 8, max(size, 8), device=self._device).reshape(-1, *[1] * (inputs.ndim - 1))
+        copies = inputs[:1] * fades
+        example = copies[:size].clone(memory_format=layout)
         low = self.low
         try:
             with torch.random.fork_rng(devices=[]):
                 graph = Frozen(lambda batch: logits_of(run(batch), self._name), example, lambda: self._around(low))
-            compared = compare(self(run, example[:1]), graph(example[:1]))
+            parts = copies.split(size)
+            compared = compare(*(torch.cat([one(part) for part in parts]) for one in (lambda x: self(run, x), graph)))
         except Exception as error:
             if ran_out(error):
                 raise

@@ -52,16 +52,16 @@ def found_and_blind(
     draws: Draws,
     distance: Distance,
     explained: Explained,
-    null_draws: int,
+    blind_draws: int,
 ) -> tuple[Pairs, list[Pairs]]:
-    """Return the pairs of an explainer, and of one that draws another random map for each network, `null_draws` times.
+    """Return the pairs of an explainer, and of one that draws another random map for each network, `blind_draws` times.
 
     Parameters
     ----------
     engine : Engine, whose device and settings the networks run with
     images : (N, C, H, W), each in a fold
     maps : (N, 1, H, W), for the shape of the random ones
-    explainer, folds, draws, distance, explained, null_draws : as in `mege`
+    explainer, folds, draws, distance, explained, blind_draws : as in `mege`
     """
     own = folds.of(images)
     truth = folds.labels(images)
@@ -94,7 +94,7 @@ def found_and_blind(
 
         return random_maps
 
-    return found, [pairs(blind(draw)) for draw in range(null_draws)]
+    return found, [pairs(blind(draw)) for draw in range(blind_draws)]
 
 
 def _correlations(engine: Engine, maps: Callable[[int, slice], Tensor], own: np.ndarray, k: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def mege(
     draws: Draws,
     distance: Distance = "signed",
     explained: Explained = "label",
-    null_draws: PositiveInt = 5,
+    blind_draws: PositiveInt = 5,
 ) -> Measurement:
     """Turn into a similarity the mean distance of maps of retrained networks that predict the same class.
 
@@ -55,7 +55,7 @@ def mege(
     draws : Draws, for the null
     distance : 'signed' = sqrt((1 - rho) / 2), or 'absolute' = sqrt(1 - |rho|), to which an inverted map is the same map
     explained : 'label', or 'prediction' of the network that is explained; they are the same in every pair that counts
-    null_draws : sets of random maps behind the null
+    blind_draws : sets of random maps behind the null
 
     Returns
     -------
@@ -82,7 +82,7 @@ def mege(
         draws=draws,
         distance=distance,
         explained=explained,
-        null_draws=null_draws,
+        blind_draws=blind_draws,
     )
     pairs = found.same.sum(axis=1)
     total = np.where(found.same, found.distance, 0).sum(axis=1)

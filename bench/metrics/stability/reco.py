@@ -36,7 +36,7 @@ def reco(
     draws: Draws,
     distance: Distance = "signed",
     explained: Explained = "label",
-    null_draws: PositiveInt = 10,
+    blind_draws: PositiveInt = 10,
 ) -> Measurement:
     """Measure how well the distance of two maps tells whether the two networks predict the same class.
 
@@ -55,7 +55,7 @@ def reco(
     draws : Draws, for the null
     distance : 'signed' = sqrt((1 - rho) / 2), or 'absolute' = sqrt(1 - |rho|), to which an inverted map is the same map
     explained : 'label', the same class for both networks of a pair, or 'prediction', what each of them says
-    null_draws : sets of random maps behind the null
+    blind_draws : sets of random maps behind the null
 
     Returns
     -------
@@ -83,7 +83,7 @@ def reco(
         draws=draws,
         distance=distance,
         explained=explained,
-        null_draws=null_draws,
+        blind_draws=blind_draws,
     )
     return Measurement(
         values=influenced(found),
