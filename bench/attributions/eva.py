@@ -19,7 +19,7 @@ Direction = Literal["both", "positive", "negative"]
 @attribution(
     version=1,
     citation="arXiv:2202.07728",
-    cost="side^2 + 1 bounds: with 'crown_ibp' 2 forwards and K - 1 backwards each (290 and 145 (K - 1) at the defaults)",
+    cost="side^2 + 1 bounds; with 'crown_ibp' each 2 forwards and at most K - 1 backwards (290 and 145 (K - 1) at the defaults)",
     presets={"paper": {"side": 12, "eps": 0.5, "relaxation": "combination", "bound": "separate"}},
 )
 def eva(
@@ -30,7 +30,7 @@ def eva(
     space: Space,
     draws: Draws,
     side: PositiveInt = 12,
-    eps: Annotated[float, Field(gt=0)] = 0.02,
+    eps: Annotated[float, Field(gt=0)] = 0.05,
     relaxation: Relaxation = "crown_ibp",
     bound: Bound = "margin",
     rival: NonNegativeInt | None = None,
@@ -52,7 +52,7 @@ def eva(
     space : Pixels; its baseline is not used
     draws : Draws; used by `split` alone, keyed by each image's content
     side : cells along each axis
-    eps : largest change of a pixel in any channel, in units of pictures in [0, 1] (5.1 / 255 by default): a channel of
+    eps : largest change of a pixel in any channel, in units of pictures in [0, 1] (about 13 / 255 by default): a channel of
         the network's input moves by `eps / std`. For a network without normalisation it is in the input's own units.
         The box is not cut at black and white.
     relaxation : 'ibp' (intervals: 2 forwards a box, loose in deep networks), 'forward', 'crown_ibp', 'crown' (slow: one
