@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check frontend pictures performance clean
+.PHONY: demo test test-all check frontend pictures oracles performance clean
 
 $(STAMP): pyproject.toml constraints.txt psychophysics_server/frontend/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limen needs Python 3.11 or newer; this is " + sys.version.split()[0])'
@@ -35,6 +35,10 @@ check: $(STAMP)
 
 pictures: $(STAMP)
 	$(BIN)/python docs/pictures.py
+
+# How far each number lies from its closed form.
+oracles: $(STAMP)
+	$(BIN)/python docs/oracles.py
 
 # Hours on two cores, and resumable: repeat until all rows are there. PEERS = a folder that holds Quantus (see the script).
 performance: $(STAMP)
