@@ -117,7 +117,8 @@ def list_methods(kind: str | None, as_json: bool) -> None:
         for card in rows:
             arrow = {"up": "higher", "down": "lower", "none": "-"}[card["direction"]] if is_metric else ""
             extra = [card["group"], arrow] if is_metric else []
-            table.add_row(card["name"], *extra, card["summary"], card["cost"], card["citation"])
+            peers = f"\npresets: {', '.join(card['presets'])}" if card["presets"] else ""
+            table.add_row(card["name"], *extra, card["summary"] + peers, card["cost"], card["citation"])
         console.print(table)
         console.print()
 

@@ -61,6 +61,15 @@ def test_batch_size_does_not_change_a_map(name: str, conv_network: Network, engi
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_type_of_images_and_targets_does_not_change_a_map(name: str, engine: Engine, images: Tensor) -> None:
+    expected = run(name, engine, images, TARGETS)
+    function = ATTRIBUTIONS.load(name)
+    wide = explain(function, engine, images.double().numpy(), TARGETS.tolist(), **QUICK.get(name, {}))
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_batch_mates_and_their_order_do_not_change_a_map(name: str, engine: Engine, images: Tensor) -> None:
     expected = run(name, engine, images, TARGETS)
     assert_same(run(name, engine, images[2:3], TARGETS[2:3]), expected[2:3])

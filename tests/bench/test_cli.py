@@ -90,5 +90,11 @@ def test_list_names_every_method():
         assert name in done.output
 
 
+def test_list_names_the_presets_of_a_method():
+    assert "presets: rise, xplique" in " ".join(call("bench", "list", "attribution").output.split())
+    cards = {card["name"]: card for card in json.loads(call("bench", "list", "attribution", "--json").output)}
+    assert cards["integrated_gradients"]["presets"]["xplique"]["rule"] == "trapezoid"
+
+
 def test_schema_is_json_schema():
     assert "properties" in json.loads(call("bench", "schema").output)

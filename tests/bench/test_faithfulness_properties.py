@@ -58,7 +58,12 @@ def maps() -> Tensor:
 
 
 def run(
-    name: str, engine: Engine, images: Tensor, maps: Tensor, index: Any = slice(None), seed: int = 0
+    name: str,
+    engine: Engine,
+    images: Tensor | np.ndarray,
+    maps: Tensor | np.ndarray,
+    index: Any = slice(None),
+    seed: int = 0,
 ) -> ScoreResult:
     """Score the images at `index` alone."""
     targets = np.array(TARGETS)[index]
@@ -95,6 +100,14 @@ def test_batch_size_does_not_change_a_value(
     for batch_size in (1, 64):
         other = Engine(conv_network, device="cpu", precision="fp32", batch_size=batch_size)
         assert_same(run(name, other, images, maps).values, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_type_of_images_and_maps_does_not_change_a_value(
+    name: str, engine: Engine, images: Tensor, maps: Tensor
+) -> None:
+    wide = run(name, engine, images.double().numpy(), maps.double().numpy()[:, 0])
+    assert np.array_equal(wide.values, run(name, engine, images, maps).values)
 
 
 @pytest.mark.parametrize("name", NAMES)
