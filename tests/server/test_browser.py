@@ -575,7 +575,8 @@ def test_when_the_end_does_not_come_there_is_another_code_and_a_copy(
 def test_the_trial_type_simulates_a_person(arrive: Callable[..., Visitor], site: Site, mode: str) -> None:
     visitor = arrive()
     visitor.page.goto(f"{site.url}?simulate={mode}")
-    visitor.page.wait_for_selector("#code")
+    # A simulated person takes a person's time, drawn anew each run.
+    visitor.page.wait_for_selector("#code", timeout=180_000)
     rows, _ = site.exported("bot")
     assert list(rows[rows.phase != "practice"].trial_id) == planned(site)
     assert set(rows[rows.phase == "test"].response) <= {"boat", "kite"}
