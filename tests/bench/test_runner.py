@@ -177,7 +177,8 @@ def test_a_plan_may_explain_in_another_space_explain_again_and_compare_retrained
     store = Store(tmp_path / "store")
     artifact = run(path, store, cache, monkeypatch)
     table = artifact.rows("table.parquet")
-    assert set(table["metric"]) == {"deletion (steps=4)", "avg_sensitivity (samples=3)", "mege"} or len(table) == 6
+    assert set(table["metric"]) == {"deletion", "avg_sensitivity", "mege"}
+    assert len(table) == 2 * 3
     assert np.isfinite(table[["value", "null"]]).all().all()
     assert table["convention"].str.contains("wavelets").any()
     explanation = store.open("explanations", artifact.manifest["parents"]["explanations/gradient_input"])
