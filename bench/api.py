@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -325,7 +326,15 @@ def explainer(
 
 
 def fit_dictionary(
-    method: Method, activations: Pictures, k: int | None = None, *, seed: int = 0, **options: Any
+    method: Method,
+    activations: Pictures,
+    k: int | None = None,
+    *,
+    seed: int = 0,
+    head: Callable[[Tensor], Tensor] | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> Dictionary:
     """Fit a dictionary of `k` atoms to activations.
 
@@ -337,6 +346,9 @@ def fit_dictionary(
         Rows, tokens or feature maps.
     k : number of atoms; None for a method whose size the layer decides (neurons)
     seed : int
+    head : the network after the layer, activations to logits, for the methods that listen to it
+    checkpoint : a file from which a method that trains goes on after it was killed
+    progress : `progress(step, steps)`, called by a method that trains
     **options
         The method's own options.
 
@@ -359,7 +371,8 @@ def fit_dictionary(
         )
     if k is None and needs_k(function):
         raise LimenError(f"{where}, 'k': nothing was given and it has no default.")
-    injected = wanted(function, {"draws": Draws.beside(data, seed, "dictionary", name)})
+    offered = {"draws": Draws.beside(data, seed, "dictionary", name), "head": head}
+    injected = wanted(function, {**offered, "checkpoint": checkpoint, "progress": progress})
     fitted = function(data, k, **resolve_options(function, options, where), **injected)
     if not isinstance(fitted, Dictionary):
         raise LimenError(f"{where}: returned a {type(fitted).__name__}, allowed is a Dictionary.")

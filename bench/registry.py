@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-INJECTED = ("space", "draws", "regions", "explainer", "folds")
+INJECTED = ("space", "draws", "regions", "explainer", "folds", "head", "checkpoint", "progress")
 """Keyword arguments the caller supplies; every other keyword-only argument is an option a user may set."""
 
 
@@ -80,9 +80,11 @@ def attribution(
     return _attach(Card(kind="attribution", version=version, citation=citation, cost=cost, presets=presets or {}))
 
 
-def dictionary(*, version: int, citation: str, cost: str) -> Callable[[Function], Function]:
+def dictionary(
+    *, version: int, citation: str, cost: str, presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[Function], Function]:
     """Mark a function as a way to fit a `Dictionary`."""
-    return _attach(Card(kind="dictionary", version=version, citation=citation, cost=cost))
+    return _attach(Card(kind="dictionary", version=version, citation=citation, cost=cost, presets=presets or {}))
 
 
 def metric(

@@ -19,7 +19,8 @@ from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
 from .records import ImageRow, PredictionRow, Score, ScoreRow, frame
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS
-from .spaces.dictionary import ConceptData, Dictionary, top_positions
+from .spaces.concept_data import ConceptData
+from .spaces.dictionary import Dictionary, top_positions
 from .store import Artifact, Store, artifact_key
 
 

@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .concept_data import ConceptData
     from .concepts import Concepts
-    from .dictionary import ConceptData, Dictionary
+    from .dictionary import Dictionary
     from .mel import MelSpectrogram
     from .named import make
     from .pixels import Pixels
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConceptData", "Concepts", "Dictionary", "MelSpectrogram", "Pixels", "Space", "Wavelets", "make"]
 _HOME = {
-    "ConceptData": "dictionary",
+    "ConceptData": "concept_data",
     "Concepts": "concepts",
     "Dictionary": "dictionary",
     "MelSpectrogram": "mel",

@@ -1,4 +1,4 @@
-"""The `Dictionary`: atoms at a layer, how activations are coded in them, and the data they are judged on."""
+"""The `Dictionary`: atoms at a layer, and how activations are coded in them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,7 @@ from torch import Tensor
 
 from ..engine.content import digests
 from ..registry import LimenError, unknown
-from .nnls import nnls
-
-
-def _identity(centred: Tensor, dictionary: Dictionary) -> Tensor:
-    return centred
-
-
-def _linear(centred: Tensor, dictionary: Dictionary) -> Tensor:
-    return centred @ dictionary.parameters["filters"].T
-
-
-def _nnls(centred: Tensor, dictionary: Dictionary) -> Tensor:
-    return nnls(centred, dictionary.atoms)
-
-
-ENCODERS: Mapping[str, tuple[Callable[[Tensor, Dictionary], Tensor], tuple[str, ...]]] = {
-    "identity": (_identity, ()),
-    "linear": (_linear, ("filters",)),
-    "nnls": (_nnls, ()),
-}
-"""How centred activations (n, d) become codes (n, k): a function and the names of the tensors it reads."""
+from .encoders import ENCODERS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,7 +33,7 @@ class Dictionary:
     mean : float32 (d,)
         Zero where nothing was subtracted (neurons, NMF).
     encoder : str
-        A key of `ENCODERS`: 'identity', 'linear' (reads `filters` (k, d)) or 'nnls'.
+        A key of `encoders.ENCODERS`; it says which `parameters` it reads.
     signed : bool
         Codes may be negative, so that an atom and its opposite are the same atom.
     parameters : mapping of str to float32 Tensor
@@ -188,57 +168,6 @@ class Dictionary:
 def _own(tensor: Tensor) -> Tensor:
     """Copy, so that no later write reaches a dictionary in use; one memory order, so that a loaded one codes alike."""
     return tensor.detach().float().clone(memory_format=torch.contiguous_format)
-
-
-@dataclass(frozen=True, eq=False)
-class ConceptData:
-    """What a dictionary is judged on: pooled activations of two splits and what is in each image.
-
-    Attributes
-    ----------
-    train, test : float (n, d), (m, d)
-        One row an image.
-    train_labels, test_labels : bool (n, C), (m, C) or None
-        Multi-hot: which concepts an image holds.
-    label_names : C names, or () without labels.
-
-    Raises
-    ------
-    LimenError
-        If shapes disagree or a number is not finite.
-    """
-
-    train: Tensor
-    test: Tensor
-    train_labels: Tensor | None = None
-    test_labels: Tensor | None = None
-    label_names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.train.ndim != 2 or self.test.ndim != 2 or self.train.shape[1] != self.test.shape[1]:
-            raise LimenError(
-                f"concept data: given train {tuple(self.train.shape)} and test {tuple(self.test.shape)}, "
-                "allowed are (n, d) and (m, d)."
-            )
-        if not bool(torch.isfinite(self.train).all() and torch.isfinite(self.test).all()):
-            raise LimenError("concept data: an activation is not finite; allowed are finite numbers only.")
-        if (self.train_labels is None) != (self.test_labels is None):
-            raise LimenError("concept data: labels were given for one split only; allowed are both or none.")
-        object.__setattr__(self, "label_names", tuple(self.label_names))
-        for split, rows, labels in (
-            ("train", self.train, self.train_labels),
-            ("test", self.test, self.test_labels),
-        ):
-            self._check_labels(split, len(rows), labels)
-
-    def _check_labels(self, split: str, count: int, labels: Tensor | None) -> None:
-        if labels is None:
-            return
-        if labels.dtype != torch.bool or labels.shape != (count, len(self.label_names)):
-            raise LimenError(
-                f"concept data, {split} labels: given {labels.dtype} {tuple(labels.shape)} and {len(self.label_names)} "
-                f"names, allowed is torch.bool ({count}, number of names)."
-            )
 
 
 def positions(activations: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from bench.api import fit_dictionary, score_dictionaries
 from bench.engine import Draws
 from bench.records import Measurement
 from bench.registry import METRICS, LimenError
-from bench.spaces.dictionary import ConceptData, Dictionary
+from bench.spaces.concept_data import ConceptData
+from bench.spaces.dictionary import Dictionary
 
 
 def collages(n: int, objects: int, seed: int) -> Tensor:

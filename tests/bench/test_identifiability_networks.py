@@ -13,7 +13,8 @@ from bench import zoo
 from bench.api import ScoreResult, fit_dictionary, score_dictionaries
 from bench.engine import Engine
 from bench.images import ImageSet
-from bench.spaces.dictionary import ConceptData, top_positions
+from bench.spaces.concept_data import ConceptData
+from bench.spaces.dictionary import top_positions
 
 
 @pytest.fixture(scope="module")

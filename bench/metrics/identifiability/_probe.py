@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ...engine import Draws
 from ...engine.host import host
-from ...spaces.dictionary import ConceptData
+from ...spaces.concept_data import ConceptData
 
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 _HELD_BACK = 0.25

@@ -14,7 +14,8 @@ from ...engine import Draws
 from ...engine.host import host
 from ...records import Measurement
 from ...registry import LimenError, metric
-from ...spaces.dictionary import ConceptData, Dictionary
+from ...spaces.concept_data import ConceptData
+from ...spaces.dictionary import Dictionary
 
 
 @metric(

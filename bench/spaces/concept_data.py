@@ -1,0 +1,90 @@
+"""What a dictionary is judged on: activations of two splits, and what is known of the images and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..registry import LimenError
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptData:
+    """What a dictionary is judged on; a metric that needs a part that is None says so in one sentence.
+
+    Attributes
+    ----------
+    train, test : float (n, d), (m, d)
+        One row an image.
+    train_labels, test_labels : bool (n, C), (m, C) or None
+        Multi-hot: which concepts an image holds.
+    label_names : C names, or () without labels.
+    train_maps, test_maps : float (n, T, d), (m, T, d) or None
+        The same images' activations at every position of the layer; their mean over positions is `train`, `test`.
+    grid : (H, W) with H * W = T where positions are places of a map, else None
+    head : callable or None
+        Differentiable: activations at all positions (n, T, d) to logits (n, K).
+    head_weights, head_bias : float (K, d), (K,) or None
+        Where the head is affine in the activations averaged over positions: logits = mean @ weights.T + bias.
+    targets : int64 (m,) or None
+        The class the network predicts for each test image.
+    class_names : K names, or ()
+    layers : mapping of layer name to (train (n, d_l), test (m, d_l))
+        Pooled activations of the network's layers in the order they run, for feature complexity.
+    embeddings : float (m, e) or None
+        Test images as another network sees them, for monosemanticity.
+    noisy : callable or None
+        `noisy(level, draw)` returns the pooled activations (m, d) of the test images with Gaussian noise of that
+        standard deviation (in units of pictures in [0, 1]) added.
+
+    Raises
+    ------
+    LimenError
+        If shapes disagree or a number is not finite.
+    """
+
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    label_names: tuple[str, ...] = ()
+    train_maps: Tensor | None = None
+    test_maps: Tensor | None = None
+    grid: tuple[int, int] | None = None
+    head: Callable[[Tensor], Tensor] | None = None
+    head_weights: Tensor | None = None
+    head_bias: Tensor | None = None
+    targets: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    layers: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    embeddings: Tensor | None = None
+    noisy: Callable[[float, int], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.train.ndim != 2 or self.test.ndim != 2 or self.train.shape[1] != self.test.shape[1]:
+            raise LimenError(
+                f"concept data: given train {tuple(self.train.shape)} and test {tuple(self.test.shape)}, "
+                "allowed are (n, d) and (m, d)."
+            )
+        if not bool(torch.isfinite(self.train).all() and torch.isfinite(self.test).all()):
+            raise LimenError("concept data: an activation is not finite; allowed are finite numbers only.")
+        if (self.train_labels is None) != (self.test_labels is None):
+            raise LimenError("concept data: labels were given for one split only; allowed are both or none.")
+        object.__setattr__(self, "label_names", tuple(self.label_names))
+        for split, rows, labels in (
+            ("train", self.train, self.train_labels),
+            ("test", self.test, self.test_labels),
+        ):
+            self._check_labels(split, len(rows), labels)
+
+    def _check_labels(self, split: str, count: int, labels: Tensor | None) -> None:
+        if labels is None:
+            return
+        if labels.dtype != torch.bool or labels.shape != (count, len(self.label_names)):
+            raise LimenError(
+                f"concept data, {split} labels: given {labels.dtype} {tuple(labels.shape)} and {len(self.label_names)} "
+                f"names, allowed is torch.bool ({count}, number of names)."
+            )
