@@ -88,7 +88,7 @@ def test_a_function_is_applied_to_every_tensor_of_a_copy() -> None:
     ("changes", "sentence"),
     [
         ({"mean": torch.zeros(4)}, "given atoms (3, 5) and mean (4,), allowed are (k, d) and (d,)."),
-        ({"encoder": "lineer"}, "unknown name 'lineer'; allowed are .*; did you mean 'linear'?"),
+        ({"encoder": "lineer"}, "unknown name 'lineer'"),
         ({"parameters": {}}, "encoder 'linear': given the parameters none, allowed are exactly filters."),
         ({"atoms": torch.full((3, 5), torch.nan)}, "atoms hold a number that is not finite"),
     ],
