@@ -12,6 +12,35 @@ from ..registry import LimenError
 
 
 @dataclass(frozen=True, eq=False)
+class Truth:
+    """The dictionary that planted activations were made of.
+
+    Attributes
+    ----------
+    atoms : float (k, d)
+        Unit length: what a code adds to the activation.
+    train_codes, test_codes : float (n, k), (m, k)
+    present_above : float
+        An atom is present in a row where its code is larger than this.
+    """
+
+    atoms: Tensor
+    train_codes: Tensor
+    test_codes: Tensor
+    present_above: float = 0.0
+
+    @property
+    def train_support(self) -> Tensor:
+        """Which atoms are present in each training row, bool (n, k)."""
+        return self.train_codes > self.present_above
+
+    @property
+    def test_support(self) -> Tensor:
+        """Which atoms are present in each test row, bool (m, k)."""
+        return self.test_codes > self.present_above
+
+
+@dataclass(frozen=True, eq=False)
 class ConceptData:
     """What a dictionary is judged on; a metric that needs a part that is None says so in one sentence.
 
@@ -39,6 +68,8 @@ class ConceptData:
     noisy : callable or None
         `noisy(level, draw)` returns the pooled activations (m, d) of the test images with Gaussian noise of that
         standard deviation (in units of pictures in [0, 1]) added.
+    truth : Truth or None
+        The dictionary that the activations were made of; `bench.zoo.planted` makes such data.
 
     Raises
     ------
@@ -62,6 +93,7 @@ class ConceptData:
     layers: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     embeddings: Tensor | None = None
     noisy: Callable[[float, int], Tensor] | None = None
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         if self.train.ndim != 2 or self.test.ndim != 2 or self.train.shape[1] != self.test.shape[1]:
@@ -79,6 +111,19 @@ class ConceptData:
             ("test", self.test, self.test_labels),
         ):
             self._check_labels(split, len(rows), labels)
+        self._check_truth()
+
+    def _check_truth(self) -> None:
+        if self.truth is None:
+            return
+        count, atoms = len(self.truth.atoms), tuple(self.truth.atoms.shape)
+        codes = tuple(self.truth.train_codes.shape), tuple(self.truth.test_codes.shape)
+        wanted = (len(self.train), count), (len(self.test), count)
+        if len(atoms) != 2 or atoms[1] != self.train.shape[1] or codes != wanted:
+            raise LimenError(
+                f"concept data, truth: given atoms {atoms} and codes {codes[0]} and {codes[1]}, allowed are atoms "
+                f"(k, {self.train.shape[1]}) and codes ({len(self.train)}, k) and ({len(self.test)}, k)."
+            )
 
     def _check_labels(self, split: str, count: int, labels: Tensor | None) -> None:
         if labels is None:
