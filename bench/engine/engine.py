@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,28 +16,24 @@ from .batching import Batches
 from .bounds import Bound, Boxes, Margins, Relaxation
 from .content import combined, digests
 from .copies import Alter, Altered, Coordinates, Copies, Mode
-from .cost import Cost, Meters
+from .cost import Cost
 from .device import resolve_device
-from .forward import Forward, Run
 from .frozen import Graphs
-from .hooks import find_layer, last_spatial, layer_names, leaf, tapped
+from .hooks import find_layer, last_spatial, layer_names, tapped
 from .masks import Masks
 from .memory import Memory
-from .moments import Moments
 from .network import Network, logits_of
 from .precision import Precision, exact
 from .random import Draws, Key
-from .relu import ReluRule, apply_relu_rule
-from .split import Split, split
+from .relu import ReluRule
+from .slopes import Slopes
+from .sweeps import ScoreType, Sweeps, as_score, check_score, finite
 
-ScoreType = Literal["logit", "probability"]
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
 _CACHED_SCORES = 65_536
 _CLASSES = 1000
 """Classes of a network that does not say how many it has; it only decides what is worth remembering."""
-_AUDITED = 8
-_FADES = (1.0, 0.75, 0.5, 0.25)
 
 
 class Engine:
@@ -84,17 +80,14 @@ class Engine:
             raise unknown("engine, graphs", graphs, get_args(Graphs))
         self.network = network
         self.device = resolve_device(device)
-        self._where = f"network '{network.name}'"
-        self._forward = Forward(network, self.device, precision, graphs)
+        self._sweeps = Sweeps(network, self.device, precision, batch_size, graphs)
+        self._slopes = Slopes(self._sweeps, batch_size)
+        self._where, self._forward = self._sweeps.where, self._sweeps.forward
         self.audit = self._forward.audit
-        self._meters = Meters(self.device)
-        where = f"{self._where} on {self.device}"
-        self._forwards, self._backwards = Batches(where, batch_size), Batches(where, batch_size)
         # Others' code may need far more memory an image, which must not shrink the engine's own batches.
-        self._lent = Batches(where, batch_size)
+        self._lent = Batches(self._sweeps.batches.where, batch_size)
         self._cache: dict[str, Tensor] = {}
         self._memory = Memory()
-        self._splits: dict[str, Split] = {}
         self._layer = network.layer
         self._graphs: Graphs = graphs
 
@@ -104,10 +97,10 @@ class Engine:
             network,
             device=str(self.device),
             precision=self.audit["requested"],
-            batch_size=self._forwards.size,
+            batch_size=self._sweeps.batches.size,
             graphs=self._graphs,
         )
-        other._meters = self._meters
+        other._sweeps.meters = self._sweeps.meters
         return other
 
     def inputs(self, pictures: np.ndarray) -> Tensor:
@@ -189,7 +182,7 @@ class Engine:
 
     def meter(self) -> AbstractContextManager[Cost]:
         """Meter what is done inside the context; meters nest."""
-        return self._meters.run()
+        return self._sweeps.meters.run()
 
     def scores(self, images: Tensor | np.ndarray, score: ScoreType = "logit") -> Tensor:
         """Return the scores float32 (N, K) of images; the network's answers are remembered by content.
@@ -200,22 +193,22 @@ class Engine:
             If an output is not finite.
         """
         images = self.prepare(images)
-        _check_score(score)
-        self._settle_precision(images)
+        check_score(score)
+        self._sweeps.settle_precision(images)
         if self.device.type == "meta":
-            return _as_score(self._sweep(self._forward.plain, images), score)
+            return as_score(self._sweeps.logits(self._forward.plain, images), score)
         keys = digests(images)
         # The first place of each image not seen before: equal images run once.
         missing = {key: keys.index(key) for key in dict.fromkeys(keys) if key not in self._cache}
         rows = {key: self._cache[key] for key in keys if key in self._cache}
         if missing:
             index = list(missing.values())
-            fresh = self._sweep(
+            fresh = self._sweeps.logits(
                 self._forward.plain, images if len(index) == len(images) else images[index], names=index
             )
             rows.update(zip(missing, fresh, strict=True))
             self._remember({key: rows[key] for key in missing})
-        return _as_score(torch.stack([rows[key] for key in keys]), score)
+        return as_score(torch.stack([rows[key] for key in keys]), score)
 
     def perturbed_scores(
         self,
@@ -296,18 +289,18 @@ class Engine:
         told: tuple[object, ...] | None,
     ) -> Tensor:
         """Score copies; `told` says what they are, if they are to be remembered."""
-        _check_score(score)
-        self._settle_precision(images)
+        check_score(score)
+        self._sweeps.settle_precision(images)
         chosen = None if targets is None else self.targets(images, targets)
         key = self._key(images, count, space, told)
         values = self._memory.get(key)
         if values is None:
             gathered = None if key else chosen
-            values = self._sweep_copies(images, copies, count, gathered, space, "logit" if key else score)
+            values = self._sweeps.copies(copies, len(images), gathered, space, "logit" if key else score)
         if key is None:
             return values
         self._memory.put(key, values)
-        values = _as_score(values, score)
+        values = as_score(values, score)
         if chosen is None:
             return values.clone()
         return values.gather(2, chosen[:, None, None].expand(-1, count, 1))[:, :, 0]
@@ -320,40 +313,6 @@ class Engine:
         if not count or not self._memory.takes(len(images) * count * (len(self.network.classes) or _CLASSES)):
             return None
         return combined(identity, count, *digests(images), *told)
-
-    def _sweep_copies(
-        self,
-        images: Tensor,
-        copies: Copies | Altered,
-        count: int,
-        chosen: Tensor | None,
-        space: Coordinates,
-        score: ScoreType,
-    ) -> Tensor:
-        run = self._runner(space.layer)
-        sample = space.inputs(copies.first)
-        most = min(self._forwards.size, self._forward.most(sample))
-        graph = self._forward.frozen(run, sample, len(copies), most)
-
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            perturbed, image_index = copies.build(start, stop)
-            inputs = space.inputs(perturbed)
-            logits = self._forward(run, inputs) if graph is None else graph(inputs)
-            values = _as_score(logits, score)
-            if chosen is not None:
-                values = values.gather(1, chosen[image_index][:, None])[:, 0]
-            return values, _finite(logits)
-
-        # One tensor for all answers: small ones kept from each batch would scatter over the heap and hold it.
-        values, good = images.new_zeros(0), torch.ones(len(copies), dtype=torch.bool, device=self.device)
-        with torch.no_grad():
-            for start, stop, (part, fine) in self._forwards.sweep(len(copies), work, most):
-                self._meters.count(forwards=stop - start)
-                if start == 0:
-                    values = part.new_empty((len(copies), *part.shape[1:]))
-                values[start:stop], good[start:stop] = part, fine
-        self._check_finite(good.unflatten(0, (len(images), count)).all(dim=1))
-        return values.unflatten(0, (len(images), count))
 
     def gradients(
         self,
@@ -379,12 +338,7 @@ class Engine:
         chosen = self.targets(images, targets)
         coordinates = space.coordinates(self, images)
 
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            return self._gradient(coordinates[start:stop], chosen[start:stop], space, rule)
-
-        slopes, good = self._sweep_backwards(len(images), work, self._forward.most(images))
-        self._check_finite(good)
-        return slopes
+        return self._slopes.plain(coordinates, chosen, space, rule, images=images)
 
     def gradient_moments(
         self, images: Tensor | np.ndarray, count: int, alter: Alter, targets: Tensor | None, *, space: Coordinates
@@ -404,19 +358,7 @@ class Engine:
         chosen = self.targets(images, targets)
         coordinates = space.coordinates(self, images)
         copies = Altered(coordinates, count, alter)
-        moments = Moments(coordinates)
-
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            points, image = copies.build(start, stop)
-            return self._gradient(points, chosen[image], space)
-
-        finite = []
-        for start, stop, (slopes, good) in self._backwards.sweep(len(copies), work, self._forward.most(images)):
-            self._meters.count(forwards=stop - start, backwards=stop - start)
-            finite.append(good)
-            moments.add(slopes, start, count)
-        self._check_finite(torch.cat(finite).unflatten(0, (len(images), count)).all(dim=1))
-        return moments.mean.float(), moments.deviations.float()
+        return self._slopes.moments(coordinates, copies, chosen, space, images=images)
 
     def path_gradients(
         self, images: Tensor | np.ndarray, nodes: Any, weights: Any, targets: Tensor | None, *, space: Coordinates
@@ -430,31 +372,14 @@ class Engine:
         """
         images = self.prepare(images)
         chosen = self.targets(images, targets)
-        places, shares = self._path(nodes, weights)
+        places, shares = (_tensor(line).to(self.device, torch.float64) for line in (nodes, weights))
+        if places.ndim != 1 or places.shape != shares.shape or not len(places):
+            raise LimenError(
+                f"path gradients: given nodes {tuple(places.shape)} and weights {tuple(shares.shape)}, "
+                "allowed are two lines (T,) of equal length."
+            )
         coordinates = space.coordinates(self, images)
-        baseline = space.baseline(coordinates)
-        count, ones = len(places), [1] * (coordinates.ndim - 1)
-
-        def work(start: int, stop: int) -> tuple[list[tuple[int, Tensor]], Tensor]:
-            flat = torch.arange(start, stop, device=self.device)
-            image, step = flat // count, flat % count
-            points = torch.lerp(baseline[image], coordinates[image], places[step].float().reshape(-1, *ones))
-            slopes, good = self._gradient(points, chosen[image], space)
-            weighted = slopes.double() * shares[step].reshape(-1, *ones)
-            return [
-                (index, weighted[max(index * count - start, 0) : (index + 1) * count - start].sum(dim=0))
-                for index in range(start // count, (stop - 1) // count + 1)
-            ], good
-
-        total = torch.zeros(coordinates.shape, dtype=torch.float64, device=self.device)
-        finite = []
-        for start, stop, (sums, good) in self._backwards.sweep(len(images) * count, work, self._forward.most(images)):
-            self._meters.count(forwards=stop - start, backwards=stop - start)
-            finite.append(good)
-            for index, part in sums:
-                total[index] += part
-        self._check_finite(torch.cat(finite).unflatten(0, (len(images), count)).all(dim=1))
-        return total.float()
+        return self._slopes.path(coordinates, places, shares, chosen, space, images=images)
 
     def margin_bounds(
         self,
@@ -494,8 +419,8 @@ class Engine:
         chosen = self.targets(images, targets)
         versus = None if rivals is None else self.targets(images, rivals)
         make = boxes.of(space.coordinates(self, images), lambda points: self.tap(space.inputs(points), boxes.layer))
-        run = self._runner(boxes.layer or space.layer)
-        where, size = self._forwards.where, self._forwards.size
+        run = self._sweeps.runner(boxes.layer or space.layer)
+        where, size = self._sweeps.batches.where, self._sweeps.batches.size
 
         def network(inputs: Tensor) -> Tensor:
             return logits_of(run(inputs.clone() if boxes.layer else space.inputs(inputs.clone())), self.network.name)
@@ -513,10 +438,10 @@ class Engine:
 
             found = []
             for _, _, (values, cost) in Batches(where, min(size, margins.most)).sweep(len(images) * boxes.count, work):
-                self._meters.count(forwards=cost.forwards, backwards=cost.backwards)
+                self._sweeps.meters.count(forwards=cost.forwards, backwards=cost.backwards)
                 found.append(values)
         values = torch.cat(found).unflatten(0, (len(images), boxes.count))
-        self._check_finite(_finite(values))
+        self._sweeps.check(finite(values))
         return values
 
     def lend(self, images: Tensor, targets: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -571,15 +496,15 @@ class Engine:
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             with tapped(part, layer) as last:
                 logits = self._forward(self._forward.plain, images[start:stop], low=False)
-            return last().float(), _finite(logits)
+            return last().float(), finite(logits)
 
         found = []
         with torch.no_grad():
-            for start, stop, result in self._forwards.sweep(len(images), work, self._forward.most(images)):
-                self._meters.count(forwards=stop - start)
+            for start, stop, result in self._sweeps.batches.sweep(len(images), work, self._forward.most(images)):
+                self._sweeps.meters.count(forwards=stop - start)
                 found.append(result)
         activations, good = (torch.cat(parts) for parts in zip(*found, strict=True))
-        self._check_finite(good)
+        self._sweeps.check(good)
         return activations.contiguous()
 
     def tap_gradients(
@@ -589,17 +514,7 @@ class Engine:
         images = self.prepare(images)
         chosen = self.targets(images, targets)
         layer = layer or self.default_layer(images)
-        part = find_layer(self._forward.module, layer, self.network.name)
-
-        def work(start: int, stop: int) -> tuple[Tensor, ...]:
-            with torch.enable_grad(), leaf(part, layer) as last:
-                logits = self._forward(self._forward.plain, images[start:stop])
-                slopes, good = self._derive(logits, chosen[start:stop], last())
-            return last().detach(), slopes, good
-
-        activations, slopes, good = self._sweep_backwards(len(images), work, self._forward.most(images))
-        self._check_finite(good)
-        return activations, slopes
+        return self._slopes.at_layer(images, layer, chosen, self.network.name)
 
     def head(self, layer: str) -> Callable[[Tensor], Tensor]:
         """Return the part of the network after a layer: activations (n, ...) to logits float32 (n, K).
@@ -611,11 +526,11 @@ class Engine:
         LimenError
             If the layer is no cut point: the logits also depend on tensors computed before it.
         """
-        run = self._runner(layer)
+        run = self._sweeps.runner(layer)
 
         def head(activations: Tensor) -> Tensor:
             if torch.is_grad_enabled() and activations.requires_grad:
-                self._meters.count(forwards=len(activations))
+                self._sweeps.meters.count(forwards=len(activations))
                 return self._forward(run, activations)
             return self.head_scores(activations, layer)
 
@@ -623,101 +538,12 @@ class Engine:
 
     def head_scores(self, activations: Tensor | np.ndarray, layer: str) -> Tensor:
         """Return the logits float32 (n, K) of activations of a layer, in batches, without gradients."""
-        return self._sweep(self._runner(layer), self.prepare(activations))
-
-    def _runner(self, layer: str | None) -> Run:
-        if layer is None:
-            return self._forward.plain
-        if layer not in self._splits:
-            self._splits[layer] = split(self._forward.module, layer, network=self.network.name, blank=self._blank)
-        return self._splits[layer].run
-
-    def _blank(self, activations: Tensor) -> Tensor:
-        if self._forward.shape is None:
-            raise LimenError(
-                f"{self._where}: it cannot be split, since its input size is unknown; run it on an image first, "
-                "or give `size`."
-            )
-        return torch.zeros(len(activations), *self._forward.shape, device=self.device)
-
-    def _path(self, nodes: Any, weights: Any) -> tuple[Tensor, Tensor]:
-        places, shares = (_tensor(line).to(self.device, torch.float64) for line in (nodes, weights))
-        if places.ndim != 1 or places.shape != shares.shape or not len(places):
-            raise LimenError(
-                f"path gradients: given nodes {tuple(places.shape)} and weights {tuple(shares.shape)}, "
-                "allowed are two lines (T,) of equal length."
-            )
-        return places, shares
-
-    def _gradient(
-        self, points: Tensor, targets: Tensor, space: Coordinates, rule: ReluRule = "plain"
-    ) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            leaves = points.detach().requires_grad_()
-            run = self._runner(space.layer)
-            inputs = space.inputs(leaves)
-            logits = self._forward(run, inputs)
-            apply_relu_rule(logits, rule, self._where)
-            return self._derive(logits, targets, leaves)
-
-    def _derive(self, logits: Tensor, targets: Tensor, leaves: Tensor) -> tuple[Tensor, Tensor]:
-        """Return d logit / d leaves, and whether it and the logits are finite, an image each."""
-        if not logits.requires_grad:
-            raise LimenError(f"{self._where}: its output has no gradient; allowed is a differentiable module.")
-        # Images do not meet in evaluation mode, so the gradient of the sum holds each image's own.
-        total = logits.gather(1, targets[:, None]).sum()
-        with exact(self.device):
-            (slopes,) = torch.autograd.grad(total, leaves, materialize_grads=True)
-        return slopes.contiguous(), _finite(logits) & _finite(slopes)
-
-    def _sweep(
-        self, run: Run, inputs: Tensor, *, names: Sequence[int] | None = None, low: bool | None = None
-    ) -> Tensor:
-        parts = []
-        with torch.no_grad():
-            for start, stop, logits in self._forwards.sweep(
-                len(inputs), lambda start, stop: self._forward(run, inputs[start:stop], low), self._forward.most(inputs)
-            ):
-                self._meters.count(forwards=stop - start)
-                parts.append(logits)
-        logits = torch.cat(parts)
-        self._check_finite(_finite(logits), names)
-        return logits
-
-    def _sweep_backwards(
-        self, count: int, work: Callable[[int, int], tuple[Tensor, ...]], most: int
-    ) -> tuple[Tensor, ...]:
-        found = []
-        for start, stop, result in self._backwards.sweep(count, work, most):
-            self._meters.count(forwards=stop - start, backwards=stop - start)
-            found.append(result)
-        return tuple(torch.cat(parts).contiguous() for parts in zip(*found, strict=True))
-
-    def _settle_precision(self, images: Tensor) -> None:
-        """Compare both precisions on the first images of the run, and fall back where they rank differently."""
-        if self._forward.unsettled:
-            copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
-            try:
-                high, low = (self._sweep(self._forward.plain, copies, low=low) for low in (False, True))
-            except LimenError:
-                # What is wrong with the network is told by the call that asked, of its own images.
-                return
-            self._forward.settle(high, low, min(len(images), _AUDITED))
+        return self._sweeps.logits(self._sweeps.runner(layer), self.prepare(activations))
 
     def _remember(self, rows: dict[str, Tensor]) -> None:
         self._cache.update(rows)
         while len(self._cache) > _CACHED_SCORES:
             del self._cache[next(iter(self._cache))]
-
-    def _check_finite(self, good: Tensor, names: Sequence[int] | None = None) -> None:
-        if good.device.type == "meta" or bool(good.all()):
-            return
-        bad = [index if names is None else names[index] for index in (~good).nonzero()[:, 0].tolist()]
-        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        raise LimenError(
-            f"{self._where}: its output or gradient is not finite for {len(bad)} of {len(good)} images (index "
-            f"{shown}); allowed are finite numbers, so look at the weights and the normalisation."
-        )
 
 
 def _tensor(values: Any) -> Tensor:
@@ -725,16 +551,3 @@ def _tensor(values: Any) -> Tensor:
     if isinstance(values, np.ndarray) and not (values.flags.writeable and values.flags.c_contiguous):
         values = values.copy(order="C")
     return torch.as_tensor(values)
-
-
-def _finite(values: Tensor) -> Tensor:
-    return torch.isfinite(values).flatten(1).all(dim=1)
-
-
-def _check_score(score: str) -> None:
-    if score not in get_args(ScoreType):
-        raise unknown("score", score, get_args(ScoreType))
-
-
-def _as_score(logits: Tensor, score: ScoreType) -> Tensor:
-    return logits.softmax(dim=-1) if score == "probability" else logits

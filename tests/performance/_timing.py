@@ -65,7 +65,7 @@ def bare_passes(subject: Subject, clock: Clock, *, backwards: bool) -> dict[str,
     batch and, for forwards, compiled graph. 'plain_forward' and 'plain_backward' are float32 NCHW in the same batches.
     """
     engine, forward = subject.engine, subject.engine._forward
-    size = min(engine._forwards.size, forward.most(subject.pictures[:1]))
+    size = min(engine._sweeps.batches.size, forward.most(subject.pictures[:1]))
     batch = subject.pictures[torch.arange(size) % len(subject.pictures)].contiguous()
     graph = forward.frozen(forward.plain, batch[:1], 2**31, size)
 

@@ -1,0 +1,163 @@
+"""Forward passes over many inputs: batches, splits at a layer, scores of copies, and the check of every output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..registry import LimenError, unknown
+from .batching import Batches
+from .copies import Altered, Coordinates, Copies
+from .cost import Meters
+from .forward import Forward, Run
+from .frozen import Graphs
+from .network import Network
+from .precision import Precision
+from .split import Split, split
+
+ScoreType = Literal["logit", "probability"]
+_AUDITED = 8
+_FADES = (1.0, 0.75, 0.5, 0.25)
+
+
+class Sweeps:
+    """Runs a network, or its head, without gradients, in full batches that are metered and checked.
+
+    Parameters
+    ----------
+    network, device, precision, batch_size, graphs : as `Engine` says
+
+    Attributes
+    ----------
+    where : opens the error sentences
+    forward : Forward, one batch at a time
+    batches : Batches of forwards without gradients
+    meters : Meters, shared by engines beside each other
+    """
+
+    def __init__(
+        self, network: Network, device: torch.device, precision: Precision, batch_size: int, graphs: Graphs
+    ) -> None:
+        self.where = f"network '{network.name}'"
+        self.device = device
+        self.forward = Forward(network, device, precision, graphs)
+        self.meters = Meters(device)
+        self.batches = Batches(f"{self.where} on {device}", batch_size)
+        self._name = network.name
+        self._splits: dict[str, Split] = {}
+
+    def runner(self, layer: str | None) -> Run:
+        """Return the network after `layer`; all of it for None."""
+        if layer is None:
+            return self.forward.plain
+        if layer not in self._splits:
+            self._splits[layer] = split(self.forward.module, layer, network=self._name, blank=self._blank)
+        return self._splits[layer].run
+
+    def logits(
+        self, run: Run, inputs: Tensor, *, names: Sequence[int] | None = None, low: bool | None = None
+    ) -> Tensor:
+        """Return the logits float32 (n, K) of inputs; `names` are what an error calls them."""
+        parts = []
+        with torch.no_grad():
+            for start, stop, logits in self.batches.sweep(
+                len(inputs), lambda start, stop: self.forward(run, inputs[start:stop], low), self.forward.most(inputs)
+            ):
+                self.meters.count(forwards=stop - start)
+                parts.append(logits)
+        logits = torch.cat(parts)
+        self.check(finite(logits), names)
+        return logits
+
+    def copies(
+        self,
+        copies: Copies | Altered,
+        images: int,
+        chosen: Tensor | None,
+        space: Coordinates,
+        score: ScoreType,
+    ) -> Tensor:
+        """Return the scores of copies of `images` images: (N, M), or (N, M, K) where no class is chosen."""
+        run = self.runner(space.layer)
+        sample = space.inputs(copies.first)
+        most = min(self.batches.size, self.forward.most(sample))
+        graph = self.forward.frozen(run, sample, len(copies), most)
+
+        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            perturbed, image_index = copies.build(start, stop)
+            inputs = space.inputs(perturbed)
+            # A graph runs its whole batch whatever is asked of it: a short rest is cheaper without.
+            whole = 2 * len(inputs) > most
+            logits = graph(inputs) if graph is not None and whole else self.forward(run, inputs)
+            values = as_score(logits, score)
+            if chosen is not None:
+                values = values.gather(1, chosen[image_index][:, None])[:, 0]
+            return values, finite(logits)
+
+        # One tensor for all answers: small ones kept from each batch would scatter over the heap and hold it.
+        values = torch.empty(0, device=self.device)
+        good = torch.ones(len(copies), dtype=torch.bool, device=self.device)
+        with torch.no_grad():
+            for start, stop, (part, fine) in self.batches.sweep(len(copies), work, most):
+                self.meters.count(forwards=stop - start)
+                if start == 0:
+                    values = part.new_empty((len(copies), *part.shape[1:]))
+                values[start:stop], good[start:stop] = part, fine
+        count = len(copies) // images
+        self.check(good.unflatten(0, (images, count)).all(dim=1))
+        return values.unflatten(0, (images, count))
+
+    def settle_precision(self, images: Tensor) -> None:
+        """Compare both precisions on the first images of the run, and fall back where they rank differently."""
+        if self.forward.unsettled:
+            copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
+            try:
+                high, low = (self.logits(self.forward.plain, copies, low=low) for low in (False, True))
+            except LimenError:
+                # What is wrong with the network is told by the call that asked, of its own images.
+                return
+            self.forward.settle(high, low, min(len(images), _AUDITED))
+
+    def check(self, good: Tensor, names: Sequence[int] | None = None) -> None:
+        """Refuse answers of which some (N,) are not finite.
+
+        Raises
+        ------
+        LimenError
+            Names the network and the images.
+        """
+        if good.device.type == "meta" or bool(good.all()):
+            return
+        bad = [index if names is None else names[index] for index in (~good).nonzero()[:, 0].tolist()]
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise LimenError(
+            f"{self.where}: its output or gradient is not finite for {len(bad)} of {len(good)} images (index "
+            f"{shown}); allowed are finite numbers, so look at the weights and the normalisation."
+        )
+
+    def _blank(self, activations: Tensor) -> Tensor:
+        if self.forward.shape is None:
+            raise LimenError(
+                f"{self.where}: it cannot be split, since its input size is unknown; run it on an image first, "
+                "or give `size`."
+            )
+        return torch.zeros(len(activations), *self.forward.shape, device=self.device)
+
+
+def finite(values: Tensor) -> Tensor:
+    """Tell of each row (n, ...) whether all its numbers are finite, (n,)."""
+    return torch.isfinite(values).flatten(1).all(dim=1)
+
+
+def check_score(score: str) -> None:
+    """Refuse a score that is none of `ScoreType`."""
+    if score not in get_args(ScoreType):
+        raise unknown("score", score, get_args(ScoreType))
+
+
+def as_score(logits: Tensor, score: ScoreType) -> Tensor:
+    """Return logits as they are or as probabilities."""
+    return logits.softmax(dim=-1) if score == "probability" else logits
