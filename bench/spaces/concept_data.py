@@ -112,6 +112,7 @@ class ConceptData:
         ):
             self._check_labels(split, len(rows), labels)
         self._check_truth()
+        self._check_parts()
 
     def _check_truth(self) -> None:
         if self.truth is None:
@@ -125,6 +126,47 @@ class ConceptData:
                 f"(k, {self.train.shape[1]}) and codes ({len(self.train)}, k) and ({len(self.test)}, k)."
             )
 
+    def require(self, metric: str, *parts: str) -> None:
+        """Refuse to be measured by a metric that reads a part which is missing.
+
+        Raises
+        ------
+        LimenError
+            Names the metric, the part, and where it comes from.
+        """
+        for part in parts:
+            value = getattr(self, part)
+            if value is None or (isinstance(value, Mapping) and not value):
+                raise LimenError(
+                    f"metric '{metric}': it reads '{part}', which these concept data lack; "
+                    f"bench.spaces.gather.concept_data gathers it {_HOW[part]}."
+                )
+
+    def _check_parts(self) -> None:
+        """Compare the shapes of the optional parts with those of the rows."""
+        n, m, d = len(self.train), len(self.test), self.train.shape[1]
+        wanted = {
+            "train_maps": (self.train_maps, (n, None, d)),
+            "test_maps": (self.test_maps, (m, None, d)),
+            "head_weights": (self.head_weights, (None, d)),
+            "targets": (self.targets, (m,)),
+            "embeddings": (self.embeddings, (m, None)),
+        }
+        for name, (train, test) in self.layers.items():
+            wanted |= {f"layer '{name}' on train": (train, (n, None)), f"layer '{name}' on test": (test, (m, None))}
+        for name, (part, shape) in wanted.items():
+            if part is not None and not _fits(tuple(part.shape), shape):
+                allowed = ", ".join("any" if size is None else str(size) for size in shape)
+                raise LimenError(f"concept data, {name}: given {tuple(part.shape)}, allowed is ({allowed}).")
+        if (
+            self.grid is not None
+            and self.test_maps is not None
+            and self.grid[0] * self.grid[1] != self.test_maps.shape[1]
+        ):
+            raise LimenError(
+                f"concept data, grid: given {self.grid} for {self.test_maps.shape[1]} positions; they must agree."
+            )
+
     def _check_labels(self, split: str, count: int, labels: Tensor | None) -> None:
         if labels is None:
             return
@@ -133,3 +175,24 @@ class ConceptData:
                 f"concept data, {split} labels: given {labels.dtype} {tuple(labels.shape)} and {len(self.label_names)} "
                 f"names, allowed is torch.bool ({count}, number of names)."
             )
+
+
+_HOW = {
+    "train_labels": "from the labels it is given",
+    "test_labels": "from the labels it is given",
+    "train_maps": "with maps=True",
+    "test_maps": "with maps=True",
+    "grid": "at a layer with height and width",
+    "head": "at a layer that everything passes through, such as the end of a stage",
+    "head_weights": "at a layer that averaging and a linear map follow, such as the last stage of a ResNet",
+    "head_bias": "at a layer that averaging and a linear map follow, such as the last stage of a ResNet",
+    "targets": "from the network",
+    "layers": "with layers='auto' or the names of layers",
+    "embeddings": "from an evaluator, an engine on another network",
+    "noisy": "from the network",
+}
+"""Where `bench.spaces.gather.concept_data` takes each optional part from."""
+
+
+def _fits(given: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(given) == len(wanted) and all(b is None or a == b for a, b in zip(given, wanted, strict=True))
