@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from .api import needs_k
 from .config import Frozen, load_config
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, Registry, resolve_options
 
@@ -18,8 +19,8 @@ Entry = str | dict[str, dict[str, Any]]
 
 
 def one_or_many(value: Any) -> Any:
-    """Accept a single name where a list of names is due."""
-    return (value,) if isinstance(value, str) else value
+    """Accept a single name or number where a list of them is due."""
+    return (value,) if isinstance(value, str | int) else value
 
 
 class ImagesSpec(Frozen):
@@ -33,21 +34,32 @@ class ImagesSpec(Frozen):
 
 
 class ConceptsSpec(Frozen):
-    """Dictionaries to fit at some layers of a network, on one image set with concept labels."""
+    """Dictionaries to fit at some layers of a network, on one image set; lists multiply into cells."""
 
     images: ImagesSpec
     network: tuple[str, ...] = ()
     """The plan's networks, where none is given."""
     layers: tuple[str, ...] = Field(min_length=1)
-    k: int = Field(ge=1)
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    """Atoms of each dictionary; an entry of `dictionaries` may give its own as the option `k`."""
     dictionaries: tuple[Entry, ...] = Field(min_length=1)
     metrics: tuple[Entry, ...] = ()
+    attributions: tuple[Entry, ...] = ()
+    """Estimators of how much each concept matters to the answer, of the first fit; the page shows the first of them."""
+    attribution_metrics: tuple[Entry, ...] = ()
+    """Metrics of maps, asked of that importance: concepts are removed in place of pixels. A table calls them C-NAME."""
+    positions: bool = False
+    """Fit on every position of the layer, rather than on its mean over positions."""
     seeds: int = Field(default=3, ge=2)
-    """Replicates of each dictionary: each has its own seed and its own bootstrap of the activations."""
+    """Replicates of each dictionary: each has its own seed and its own bootstrap of the images."""
     crops: int = Field(default=6, ge=0)
     """Top crops kept for each atom, for people to look at."""
+    untrained: bool = False
+    """Do all of it once more on the same networks with weights drawn anew: what a metric gives to no knowledge."""
+    evaluator: str | None = None
+    """Another network, whose view of the images monosemanticity is judged by."""
 
-    _text_is_one = field_validator("network", mode="before")(one_or_many)
+    _text_is_one = field_validator("network", "k", mode="before")(one_or_many)
 
 
 class Plan(Frozen):
@@ -56,10 +68,11 @@ class Plan(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")
     seed: int = 0
     network: tuple[str, ...] = Field(min_length=1)
-    images: ImagesSpec
+    images: ImagesSpec | None = None
+    """What the attributions explain; a plan of concepts alone needs none."""
     space: str = "pixels"
     """Coordinates that receive the credit, with options after colons: pixels, pixels:blur, wavelets:haar:3."""
-    attributions: tuple[Entry, ...] = Field(min_length=1)
+    attributions: tuple[Entry, ...] = ()
     metrics: tuple[Entry, ...] = ()
     null_draws: int = Field(default=5, ge=1)
     concepts: ConceptsSpec | None = None
@@ -82,6 +95,8 @@ class Method:
     version: int
     changed: str = ""
     """The options that differ from the defaults, as text."""
+    k: int | None = None
+    """Atoms of a dictionary; None where the layer decides."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -103,17 +118,78 @@ def load_plan(path: str | Path) -> Plan:
         spaces.make(plan.space)
     except LimenError as error:
         raise LimenError(f"{path}, key 'space', {error}") from None
+    if not plan.attributions and (plan.metrics or not plan.concepts):
+        raise LimenError(f"{path}, key 'attributions': nothing was given; allowed is none only in a plan of concepts.")
+    if plan.attributions and plan.images is None:
+        raise LimenError(f"{path}, key 'images': nothing was given; the attributions need pictures to explain.")
     expand(plan.attributions, ATTRIBUTIONS, f"{path}, key 'attributions'")
     expand_metrics(plan.metrics, "maps", f"{path}, key 'metrics'")
     if plan.concepts:
-        expand(plan.concepts.dictionaries, DICTIONARIES, f"{path}, key 'concepts.dictionaries'")
-        expand_metrics(plan.concepts.metrics, "dictionary", f"{path}, key 'concepts.metrics'")
+        _check_concepts(plan.concepts, f"{path}, key 'concepts")
     return plan
+
+
+def _check_concepts(spec: ConceptsSpec, where: str) -> None:
+    expand_dictionaries(spec, f"{where}.dictionaries'")
+    expand_metrics(spec.metrics, "dictionary", f"{where}.metrics'")
+    if spec.attribution_metrics and not spec.attributions:
+        raise LimenError(
+            f"{where}.attributions': nothing was given; the attribution_metrics need one or more to score."
+        )
+    for key, registry, methods in (
+        ("attributions", ATTRIBUTIONS, expand(spec.attributions, ATTRIBUTIONS, f"{where}.attributions'")),
+        (
+            "attribution_metrics",
+            METRICS,
+            expand_metrics(spec.attribution_metrics, "maps", f"{where}.attribution_metrics'"),
+        ),
+    ):
+        for method in methods:
+            if not _serves_concepts(registry, method.name):
+                fitting = [name for name in registry.names() if _serves_concepts(registry, name)]
+                raise LimenError(
+                    f"{where}.{key}': '{method.name}' knows pixels alone; allowed are those that ask for a space: "
+                    f"{', '.join(fitting)}."
+                )
+
+
+def _serves_concepts(registry: Registry, name: str) -> bool:
+    asked = inspect.signature(registry.load(name)).parameters
+    of = getattr(registry.card(name), "of", "maps")
+    return "space" in asked and "regions" not in asked and "folds" not in asked and of == "maps"
 
 
 def expand(entries: Iterable[Entry], registry: Registry, where: str) -> list[Method]:
     """Turn a plan's entries into methods; an option given as a list, where one value is due, multiplies."""
-    methods: list[Method] = []
+    found = [
+        _method(name, function, choice, spot)
+        for name, function, given, spot in _named(entries, registry, where)
+        for choice in _choices(function, given)
+    ]
+    return _labelled(found, where)
+
+
+def expand_dictionaries(spec: ConceptsSpec, where: str = "dictionaries") -> list[Method]:
+    """Turn the entries of `dictionaries` into methods with their number of atoms, one for each `k` asked for."""
+    found = []
+    for name, function, given, spot in _named(spec.dictionaries, DICTIONARIES, where):
+        for choice in _choices(function, given):
+            if not needs_k(name):
+                found.append(_method(name, function, choice, spot))
+                continue
+            own = "k" in choice
+            for k in (choice.pop("k"),) if own else spec.k:
+                if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+                    raise LimenError(f"{spot}, option 'k': given {k!r}, allowed is a whole number of 1 or more.")
+                told = f"k={k}" if own or len(spec.k) > 1 else ""
+                found.append(replace(_method(name, function, choice, spot, told), k=k))
+    return _labelled(found, where)
+
+
+def _named(
+    entries: Iterable[Entry], registry: Registry, where: str
+) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any], str]]:
+    """Yield each entry's name, function, options as given, and its place for errors."""
     for position, entry in enumerate(entries):
         spot = f"{where}[{position}]"
         if isinstance(entry, str):
@@ -126,7 +202,11 @@ def expand(entries: Iterable[Entry], registry: Registry, where: str) -> list[Met
             function = registry.load(name)
         except LookupError as error:
             raise LimenError(f"{spot}, {error}") from None
-        methods += [_method(name, function, choice, f"{spot}, {name}") for choice in _choices(function, given or {})]
+        yield name, function, dict(given or {}), f"{spot}, {name}"
+
+
+def _labelled(methods: Sequence[Method], where: str) -> list[Method]:
+    """Call a method by its name alone where no other entry has the name; refuse two that are the same."""
     labels = [method.label for method in methods]
     for label in labels:
         if labels.count(label) > 1:
@@ -146,11 +226,12 @@ def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator
         yield {**given, **dict(zip(many, combination, strict=True))}
 
 
-def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], where: str) -> Method:
+def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], where: str, told: str = "") -> Method:
     options = resolve_options(function, given, where)
     defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
     shown = {key: options.get(key, given[key]) for key in sorted(given)}
-    changed = ", ".join(f"{key}={value}" for key, value in shown.items() if value != defaults.get(key))
+    parts = [f"{key}={value}" for key, value in shown.items() if value != defaults.get(key)]
+    changed = ", ".join([told, *parts] if told else parts)
     version = function.card.version  # type: ignore[attr-defined]
     return Method(name, options, f"{name} ({changed})" if changed else name, version, changed)
 
@@ -168,3 +249,18 @@ def expand_metrics(entries: Iterable[Entry], of: str, where: str) -> list[Method
                 f"{', '.join(fitting)}."
             )
     return metrics
+
+
+def concept_label(metric: Method, attribution: Method, attributions: int) -> str:
+    """Return what a table calls a metric of maps that was asked of an importance of concepts."""
+    return f"C-{metric.label}" + (f" by {attribution.label}" if attributions > 1 else "")
+
+
+def registered_name(label: str) -> str:
+    """Return the registered name behind a metric's label in a table."""
+    return label.removeprefix("C-").split(" by ")[0].split(" (")[0]
+
+
+def untrained(network: str) -> str:
+    """Return what a table calls a network whose weights were drawn anew."""
+    return f"{network} (untrained)"
