@@ -124,7 +124,7 @@ def test_the_head_of_the_tap_gives_the_scores(images: Tensor, layer: str) -> Non
     torch.testing.assert_close(
         engine.head(layer)(engine.tap(images, layer)), engine.scores(images), rtol=TOLERANCE, atol=TOLERANCE
     )
-    assert engine._splits[layer].traced
+    assert engine._sweeps._splits[layer].traced
 
 
 @pytest.mark.parametrize("layer", ["stage1", "stage2"])
@@ -133,7 +133,7 @@ def test_a_network_that_cannot_be_traced_is_replayed(images: Tensor, layer: str,
     engine = on(residual(**options))
     activations = engine.tap(images, layer)
     torch.testing.assert_close(engine.head(layer)(activations), engine.scores(images), rtol=TOLERANCE, atol=TOLERANCE)
-    assert not engine._splits[layer].traced
+    assert not engine._sweeps._splits[layer].traced
     plain = on(residual()).gradients(images, torch.tensor([0, 1, 2, 3]), space=AtLayer(layer))
     replayed = engine.gradients(images, torch.tensor([0, 1, 2, 3]), space=AtLayer(layer))
     torch.testing.assert_close(replayed, plain, rtol=TOLERANCE, atol=1e-6)
@@ -218,7 +218,7 @@ def test_a_vision_transformer_splits_between_its_blocks(images: Tensor) -> None:
     for layer in ("blocks.0", "blocks"):
         found = engine.head(layer)(engine.tap(images, layer))
         torch.testing.assert_close(found, engine.scores(images), rtol=TOLERANCE, atol=TOLERANCE)
-        assert engine._splits[layer].traced
+        assert engine._sweeps._splits[layer].traced
 
 
 def test_a_layer_inside_a_module_of_the_library_is_a_cut_point(images: Tensor) -> None:
