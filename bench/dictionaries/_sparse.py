@@ -1,0 +1,352 @@
+"""The sparse autoencoder that all its variants share: encoder, code, atoms, loss, and how it becomes a `Dictionary`.
+
+The seam, for variants in other files:
+
+- **Atoms** give the decoder. `Autoencoder.loss` evaluates `atoms()` once a step, (k, d) in standardised units, and
+  every use of the decoder in that step reads this one tensor, so that its backward runs once too. `Free` are trained
+  as they are and kept at unit length; a constrained decoder (`W C + Lambda`) is another class with the same four
+  methods.
+- **Sparsity** turns rows into `Codes` and says which encoder of `bench.spaces.encoders` repeats it on new rows.
+- **Autoencoder** holds one encoder, one sparsity and one `Atoms`, and is what `bench.engine.sparse_fit.fit_sparse`
+  trains. A model with several encoders and decoders is another class with `parameters`, `buffers`, `loss` and
+  `project`; it can call the same `Sparsity.codes`, `Codes.decoded` and `Revival`.
+- **fit_autoencoder** does the rest: standardises, trains, folds all of it into a `Dictionary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..engine import Draws
+from ..engine.activations import Activations
+from ..engine.precision import Precision
+from ..engine.sparse_fit import Fitted, Schedule, Step, fit_sparse
+from ..engine.sparse_fit_products import Places, decoded
+from ..registry import LimenError
+from ..spaces.dictionary import Dictionary, check_k, fitted_on
+from ._sparse_dead import Revival
+
+Standardise = Literal["scale", "features", "none"]
+Progress = Callable[[int, int], None] | None
+
+
+class Atoms(Protocol):
+    """A decoder: what a step's dictionary is a function of."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return the trained leaves."""
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Return fixed or remembered tensors (fixed points, for example), written to in place only."""
+
+    def __call__(self) -> Tensor:
+        """Return the atoms (k, d) in standardised units; differentiable; called once a step."""
+
+    def project(self) -> None:
+        """Put the parameters back where they are allowed; called after each step, without gradients."""
+
+
+class Free:
+    """Unconstrained atoms of unit length.
+
+    Parameters
+    ----------
+    start : float (k, d), rows of unit length
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self.directions = start.clone().requires_grad_()
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return the directions."""
+        return {"directions": self.directions}
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def __call__(self) -> Tensor:
+        """Return the directions themselves."""
+        return self.directions
+
+    def project(self) -> None:
+        """Scale every direction to unit length."""
+        self.directions.div_(torch.linalg.vector_norm(self.directions, dim=1, keepdim=True).clamp_min(1e-12))
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of a batch: one value an entry at `places`, or all of them (n, k) where `places` is None."""
+
+    values: Tensor
+    places: Places | None = None
+
+    def decoded(self, atoms: Tensor) -> Tensor:
+        """Return codes @ atoms, float32 (n, d)."""
+        if self.places is None:
+            return (self.values @ atoms).float()
+        return decoded(self.values, self.places, atoms)
+
+    def fired(self, k: int) -> Tensor:
+        """Return which latents are active in some row, float32 (k,) of 0 and 1."""
+        active = (self.values.detach() > 0).float()
+        if self.places is None:
+            return active.amax(dim=0)
+        return active.new_zeros(k).scatter_reduce(0, self.places.columns, active, "amax")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What a latent reads: `(rows - offset) @ filters.T + bias`; trained leaves (k, d), (k,), (d,)."""
+
+    filters: Tensor
+    bias: Tensor
+    offset: Tensor
+
+
+class Sparsity(Protocol):
+    """How answers of the filters become codes."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return trained leaves of its own (thresholds)."""
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Return what it remembers from step to step, written to in place only."""
+
+    def codes(self, rows: Tensor, encoder: Encoder, step: Step) -> tuple[Codes, Tensor | float]:
+        """Return the codes of standardised rows (n, d), and this process's share of a penalty on them."""
+
+    def project(self) -> None:
+        """Put its parameters back where they are allowed."""
+
+    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+        """Return the name and the parameters of the encoder that repeats it; `gain` (k,) multiplies the codes."""
+
+
+class Autoencoder:
+    """One encoder, one sparsity, one set of atoms; trained on rows in units of the activations.
+
+    Parameters
+    ----------
+    filters : float (k, d), where the encoder starts
+    atoms : Atoms
+    sparsity : Sparsity
+    mean, scale : float (d,), standardised = (row - mean) / scale
+    revival : what wakes dead latents, or None
+    """
+
+    def __init__(
+        self,
+        filters: Tensor,
+        atoms: Atoms,
+        sparsity: Sparsity,
+        mean: Tensor,
+        scale: Tensor,
+        revival: Revival | None = None,
+    ) -> None:
+        self.atoms, self.sparsity, self.revival = atoms, sparsity, revival
+        self.encoder = Encoder(
+            filters.clone().requires_grad_(),
+            filters.new_zeros(len(filters)).requires_grad_(),
+            filters.new_zeros(filters.shape[1]).requires_grad_(),
+        )
+        self.mean, self.scale = mean.clone(), scale.clone()
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the encoder's, the atoms' and the sparsity's leaves."""
+        own = {"filters": self.encoder.filters, "bias": self.encoder.bias, "offset": self.encoder.offset}
+        return own | _named("atoms", self.atoms.parameters()) | _named("sparsity", self.sparsity.parameters())
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what a resumed fit must know beside the parameters."""
+        own = {"mean": self.mean, "scale": self.scale}
+        revival = self.revival.buffers() if self.revival else {}
+        parts = (("atoms", self.atoms.buffers()), ("sparsity", self.sparsity.buffers()), ("revival", revival))
+        for prefix, tensors in parts:
+            own |= _named(prefix, tensors)
+        return own
+
+    def loss(self, batch: Tensor, step: Step) -> Tensor:
+        """Return the mean squared error in standardised units, plus the sparsity's penalty and the auxiliary loss."""
+        rows = (batch - self.mean) / self.scale
+        atoms = self.atoms()
+        codes, penalty = self.sparsity.codes(rows, self.encoder, step)
+        error = rows - self.encoder.offset - codes.decoded(atoms)
+        loss = error.square().sum() / (step.rows * rows.shape[1]) + penalty
+        if self.revival is not None:
+            encoder = self.encoder
+            loss = loss + self.revival.loss(rows, error, encoder.filters, encoder.bias, encoder.offset, atoms, step)
+            self.revival.watch(codes.fired(len(atoms)), step)
+        return loss
+
+    def project(self) -> None:
+        """Project the atoms and the sparsity's parameters."""
+        self.atoms.project()
+        self.sparsity.project()
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Options that all variants share; a fitter names them in its signature and hands them on.
+
+    Attributes
+    ----------
+    steps : optimiser steps; None is `EPOCHS` passes over the rows, and no fewer than `FEWEST`
+    batch_size : rows a step; all rows where there are fewer
+    learning_rate : peak rate of Adam
+    standardise : 'scale' centres and divides by one number, 'features' divides each feature by its own deviation,
+        'none' does neither
+    revive : weight of the auxiliary loss that wakes dead latents; 0 leaves them dead
+    dead_after : rows without a firing after which a latent counts as dead; None is one pass over the rows, and no
+        more than a twentieth of the training
+    precision : of the matrix products
+    """
+
+    steps: int | None = None
+    batch_size: int = 4096
+    learning_rate: float = 1e-3
+    standardise: Standardise = "scale"
+    revive: float = 1 / 32
+    dead_after: int | None = None
+    precision: Precision = "auto"
+
+    def schedule(self, rows: int, name: str) -> Schedule:
+        """Return the schedule for a number of rows.
+
+        Raises
+        ------
+        LimenError
+            If an option is out of range.
+        """
+        lowest = {"steps": 1, "batch_size": 1, "dead_after": 1, "learning_rate": 1e-12, "revive": 0}
+        for option, low in lowest.items():
+            given = getattr(self, option)
+            if given is not None and not low <= given < float("inf"):
+                allowed = "a positive number" if option == "learning_rate" else f"{low} or more"
+                raise LimenError(f"dictionary '{name}', option '{option}': given {given}, allowed is {allowed}.")
+        batch = min(self.batch_size, rows)
+        steps = self.steps or max(FEWEST, EPOCHS * -(-rows // batch))
+        return Schedule(steps, batch, self.learning_rate, precision=self.precision)
+
+    def patience(self, schedule: Schedule, rows: int) -> int:
+        """Return after how many rows without a firing a latent is dead."""
+        return self.dead_after or max(schedule.batch, min(rows, schedule.steps * schedule.batch // 20))
+
+
+EPOCHS = 20
+FEWEST = 500
+
+
+def stream(activations: Tensor | Activations, name: str) -> Activations:
+    """Return activations as a stream of rows, checked: two or more, all finite.
+
+    Raises
+    ------
+    LimenError
+        If there are fewer rows or a number is not finite.
+    """
+    rows = Activations.of(activations)
+    finite = len(rows) > 1 and bool(torch.isfinite(rows.moments()[1]).all())
+    if not finite:
+        raise LimenError(
+            f"dictionary '{name}': given activations {tuple(activations.shape)}"
+            f"{' with a number that is not finite' if len(rows) > 1 else ''}, allowed are two or more finite rows."
+        )
+    return rows
+
+
+def standardisation(rows: Activations, how: Standardise) -> tuple[Tensor, Tensor]:
+    """Return the mean and the scale, float32 (d,), by which rows are standardised."""
+    mean, spread = rows.moments()
+    if how == "none":
+        return torch.zeros_like(mean).float(), torch.ones_like(mean).float()
+    overall = spread.square().mean().sqrt()
+    overall = torch.where(overall > 0, overall, torch.ones_like(overall))
+    if how == "scale":
+        return mean.float(), overall.expand_as(mean).float()
+    # A feature that hardly moves would be blown up to pure rounding noise.
+    return mean.float(), torch.where(spread > 1e-3 * overall, spread, overall).float()
+
+
+def unit(directions: Tensor) -> Tensor:
+    """Scale rows to unit length; zero rows stay zero."""
+    return torch.nn.functional.normalize(directions, dim=1, eps=1e-12)
+
+
+def fit_autoencoder(
+    name: str,
+    activations: Tensor | Activations,
+    k: int,
+    *,
+    draws: Draws,
+    sparsity: Callable[[Tensor, Schedule], Sparsity],
+    training: Training,
+    options: Mapping[str, Any],
+    atoms: Callable[[Activations, Tensor, Tensor, Tensor], Atoms] | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = None,
+) -> Dictionary:
+    """Train an autoencoder and return it as a dictionary in the units of the activations.
+
+    Parameters
+    ----------
+    sparsity : makes one, from the filters' start (k, d) and the schedule
+    options : what the provenance tells of the variant
+    atoms : makes them from the rows, their mean and scale, and random unit directions (k, d); None is `Free`. The
+        encoder starts at what these atoms are.
+    """
+    check_k(k, None, name)
+    rows = stream(activations, name)
+    schedule = training.schedule(len(rows), name)
+    mean, scale = standardisation(rows, training.standardise)
+    start = unit(draws.spawn("start").normal(k, rows.shape[1]).type_as(mean))
+    decoder: Atoms = Free(start) if atoms is None else atoms(rows, mean, scale, start)
+    filters = unit(decoder().detach())
+    revival = Revival(filters, training.patience(schedule, len(rows)), training.revive) if training.revive else None
+    model = Autoencoder(filters, decoder, sparsity(filters, schedule), mean, scale, revival)
+    if training.standardise == "none":
+        model.encoder.offset.data.copy_(rows.moments()[0])
+    facts = fitted_on(rows, draws, k=k, **options, **vars(training))
+    fitted = fit_sparse(
+        model,
+        rows,
+        schedule,
+        draws=draws,
+        where=f"dictionary '{name}'",
+        identity=f"{name}|{facts}",
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return folded(name, model, facts | _trained(fitted, schedule))
+
+
+def _trained(fitted: Fitted, schedule: Schedule) -> dict[str, Any]:
+    return {"steps": schedule.steps, "batch": schedule.batch, **fitted.facts()}
+
+
+def folded(name: str, model: Autoencoder, provenance: Mapping[str, Any]) -> Dictionary:
+    """Return a trained autoencoder as a dictionary: unit atoms, with the standardisation inside filters and gain."""
+    directions = model.atoms().detach() * model.scale
+    gain = torch.linalg.vector_norm(directions, dim=1)
+    encoder, parameters = model.sparsity.encoder(
+        model.encoder.filters.detach() / model.scale, model.encoder.bias.detach(), gain
+    )
+    return Dictionary(
+        name=name,
+        atoms=unit(directions),
+        mean=model.mean + model.scale * model.encoder.offset.detach(),
+        encoder=encoder,
+        signed=False,
+        parameters=parameters,
+        provenance=provenance,
+    )

@@ -1,0 +1,148 @@
+"""TopK autoencoder: exactly so many latents a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..engine import Draws
+from ..engine.activations import Activations
+from ..engine.precision import Precision
+from ..engine.sparse_fit import Step
+from ..engine.sparse_fit_products import Places, chosen_answers
+from ..registry import LimenError, dictionary
+from ..spaces.dictionary import Dictionary
+from ._sparse import Codes, Encoder, Progress, Standardise, Training, fit_autoencoder
+
+
+@dictionary(
+    version=1,
+    citation="arXiv:2406.04093",
+    cost="steps x (2 batch d k + 8 batch d active)",
+    presets={
+        "overcomplete": {"active": 0.1, "standardise": "none"},
+        "ra-sae": {"active": 0.1, "standardise": "features"},
+        "saelens": {"learning_rate": 3e-4, "revive": 1.0, "batch_size": 4096},
+    },
+)
+def topk(
+    activations: Tensor | Activations,
+    k: int,
+    *,
+    draws: Draws,
+    active: int | float | None = None,
+    steps: int | None = None,
+    batch_size: int = 4096,
+    learning_rate: float = 1e-3,
+    standardise: Standardise = "scale",
+    revive: float = 1 / 32,
+    dead_after: int | None = None,
+    precision: Precision = "auto",
+    checkpoint: Path | None = None,
+    progress: Progress = None,
+) -> Dictionary:
+    """Train an autoencoder whose code keeps the `active` largest positive answers of each row.
+
+    Parameters
+    ----------
+    activations : float (n, d), (N, T, d) or (N, C, H, W), or a stream of rows
+    k : int
+    active : latents a row, or a share of `k` below 1; None is a tenth of `k`, at most 32
+    steps : optimiser steps; None is 20 passes over the rows, and no fewer than 500
+    batch_size : rows a step, over all processes
+    learning_rate : peak rate of Adam
+    standardise : 'scale' (centre, one scale), 'features' (centre, a scale for each feature) or 'none'
+    revive : weight of the auxiliary loss on dead latents, computed only when some are dead
+    dead_after : rows without a firing after which a latent is dead; None is one pass over the rows
+    precision : of the matrix products; 'auto' is bfloat16 where it repays and agrees
+    checkpoint : file from which the fit goes on after a kill
+    progress : `progress(step, steps)`
+
+    Returns
+    -------
+    Dictionary
+        Unit atoms, encoder 'topk'; the standardisation is inside its filters and gain.
+
+    Raises
+    ------
+    LimenError
+        If an option or the activations are out of range.
+
+    References
+    ----------
+    arXiv:2406.04093
+    """
+    kept = count_active(active, k, "topk")
+    training = Training(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        standardise=standardise,
+        revive=revive,
+        dead_after=dead_after,
+        precision=precision,
+    )
+    return fit_autoencoder(
+        "topk",
+        activations,
+        k,
+        draws=draws,
+        sparsity=lambda filters, schedule: TopK(kept),
+        training=training,
+        options={"active": kept},
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def count_active(active: int | float | None, k: int, name: str) -> int:
+    """Return how many latents a row may use, from a count, a share of `k`, or nothing.
+
+    Raises
+    ------
+    LimenError
+        If it is below one latent or above `k`.
+    """
+    if active is None:
+        return max(1, min(32, k // 10))
+    count = int(active * k) if 0 < active < 1 else int(active)
+    if k >= 1 and not (1 <= count <= k and count == (active if active >= 1 else count)):
+        raise LimenError(
+            f"dictionary '{name}', option 'active': given {active}, allowed is a count from 1 to k = {k}, or a share of "
+            "k below 1 that is at least one latent."
+        )
+    return count
+
+
+class TopK:
+    """Keep the `active` largest answers of each row, negative ones as zero."""
+
+    def __init__(self, active: int) -> None:
+        self.active = active
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def choose(self, answers: Tensor) -> Places:
+        """Pick the places of the largest answers (n, k)."""
+        return Places.of_rows(answers.topk(self.active, dim=1, sorted=False).indices, answers.shape[1])
+
+    def codes(self, rows: Tensor, encoder: Encoder, step: Step) -> tuple[Codes, float]:
+        """Return the codes; no penalty."""
+        values, places = chosen_answers(rows, encoder.offset, encoder.filters, encoder.bias, self.choose)
+        return Codes(values.relu(), places), 0.0
+
+    def project(self) -> None:
+        """Do nothing."""
+
+    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+        """Return the encoder 'topk'."""
+        return "topk", {"filters": filters, "bias": bias, "gain": gain, "active": torch.tensor(float(self.active))}
