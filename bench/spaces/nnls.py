@@ -1,19 +1,28 @@
-"""Non-negative least squares for many rows that share one dictionary."""
+"""Non-negative least squares for many rows that share one dictionary, differentiable at the optimum."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-_GUESS_STEPS = 100
+_SWEEPS, _PACE = 12, 0.1
+"""Coordinate sweeps between two looks at the conditions of the optimum, and how much nearer a row must come in them."""
+_PARTS = 32
+"""Coordinates that are updated one by one before the others hear of it through a matrix product."""
 _SHARES = (1.0, 0.5, 0.25, 0.125)
 _TOLERANCE = 1e-10
+_EXACT = 1e-13
 _RIDGE = 1e-12
 _BLOCK_NUMBERS = 2**22
 
 
 def nnls(activations: Tensor, atoms: Tensor) -> Tensor:
     """Solve `min_{u >= 0} |a - u D|^2` for every row `a`, to the optimum.
+
+    Differentiable in both arguments, by the conditions of the optimum (implicit differentiation): nothing is unrolled.
 
     Parameters
     ----------
@@ -23,40 +32,123 @@ def nnls(activations: Tensor, atoms: Tensor) -> Tensor:
 
     Returns
     -------
-    float32 (n, k)
-        A row's answer does not depend on the other rows.
+    (n, k) float32, or float64 for activations in float64
+        A row's answer does not depend on the other rows, nor does its gradient.
 
     Notes
     -----
-    Accelerated projected gradient guesses the support; an active-set method then makes it exact in double precision.
-    It frees all coordinates that want to rise at once, and one at a time once that has failed for a row; each step is
-    the better of the projected optimum of the support and the step to the nearest bound, so the loss never rises.
+    Coordinate descent settles most rows; an active-set method makes the rest exact. It frees all coordinates that want
+    to rise at once, and one at a time once that has failed for a row; each step is the better of the projected optimum
+    of the support and the step to the nearest bound, so the loss never rises. All of it is in double precision.
+
+    With S the support of a row, `G = D_S D_S^T`, residual `r` and upstream gradient `g`: `l = G^-1 g_S`,
+    `grad a = l D_S`, `grad D_S = l r^T - u_S (l D_S)^T`. Where a code is zero and would stay so for a slope of zero,
+    the optimum has a kink and this is one of its one-sided gradients.
 
     References
     ----------
-    Lawson and Hanson (1995), doi:10.1137/1.9781611971217; Beck and Teboulle (2009), doi:10.1137/080716542.
+    Lawson and Hanson (1995), doi:10.1137/1.9781611971217; Amos and Kolter (2017), arXiv:1703.00443; Fel et al. (2023),
+    arXiv:2211.10154.
     """
-    directions = atoms.double()
-    norms = directions.norm(dim=1, keepdim=True)
-    directions = directions / norms.where(norms > 0, torch.ones_like(norms))
+    return _Optimum.apply(activations, atoms)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Optimum(torch.autograd.Function):
+    """The codes at the optimum, and their derivative there."""
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor, atoms: Tensor) -> Tensor:
+        directions, norms = _unit(atoms)
+        gram = directions @ directions.T
+        products = activations.double() @ directions.T
+        scale = products.abs().amax(dim=1, keepdim=True)
+        products = products / scale.where(scale > 0, 1)
+        codes = _solution(gram, products) * scale / norms
+        ctx.save_for_backward(activations, atoms, codes)
+        return codes if activations.dtype == torch.float64 else codes.float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        activations, atoms, codes = ctx.saved_tensors
+        directions, norms = _unit(atoms)
+        shares = _sensitivity(directions, upstream[0].double() / norms, codes > 0) / norms
+        pulled = shares @ atoms.double()
+        for_atoms = None
+        if ctx.needs_input_grad[1]:
+            residual = activations.double() - codes @ atoms.double()
+            for_atoms = (shares.T @ residual - codes.T @ pulled).type_as(atoms)
+        return pulled.type_as(activations), for_atoms
+
+
+def sweep(codes: Tensor, products: Tensor, gram: Tensor, *, times: int = 1, floor: float = 0.0) -> None:
+    """Move each coordinate in turn to its optimum above a floor, the others held, for all columns at once; in place.
+
+    Minimises `|a - D^T u|^2` for columns `u` of `codes` given `products = D a` and `gram = D D^T`; the loss never rises.
+
+    Parameters
+    ----------
+    codes : float (k, n), contiguous, changed in place
+    products : float (k, n)
+    gram : float (k, k)
+    times : sweeps over all coordinates
+    floor : least value of a code; a coordinate without length gets it
+    """
+    lengths = gram.diagonal()[:, None]
+    inverse = torch.where(lengths > 0, 1 / lengths, 0)
+    target, slopes = products * inverse, gram * inverse
+    slopes.fill_diagonal_(0)
+    moved = torch.empty_like(codes[0])
+    for _ in range(times):
+        for part, wanted, slope in zip(codes.split(_PARTS), target.split(_PARTS), slopes.split(_PARTS), strict=True):
+            start = part.storage_offset() // codes.stride(0)
+            within = slope[:, start : start + len(part)]
+            if len(part) < len(codes):
+                wanted = wanted - slope @ codes + within @ part
+            for index in range(len(part)):
+                torch.addmv(wanted[index], part.T, within[index], alpha=-1, out=moved)
+                torch.clamp_min(moved, floor, out=part[index])
+
+
+def _unit(atoms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return atoms of unit length in double precision and their lengths (k,), 1 for a zero atom."""
+    norms = atoms.double().norm(dim=1)
+    norms = norms.where(norms > 0, 1)
+    return atoms.double() / norms[:, None], norms
+
+
+def _sensitivity(directions: Tensor, upstream: Tensor, support: Tensor) -> Tensor:
+    """Solve the normal equations of each row on its support for `upstream`, by the shortest solution of many."""
     gram = directions @ directions.T
-    products = activations.double() @ directions.T
-    scale = products.abs().amax(dim=1, keepdim=True)
-    products = products / scale.where(scale > 0, torch.ones_like(scale))
-    codes = _active_set(gram, products, _guess(gram, products)) * scale
-    return (codes / norms.where(norms > 0, torch.ones_like(norms)).T).float()
+    solved = _solve(gram, upstream, support)
+    dependent = support.sum(dim=1) > directions.shape[1]
+    if bool(dependent.any()):
+        used = support[dependent].double()
+        system = gram * used[:, :, None] * used[:, None, :]
+        wanted = (upstream[dependent] * used)[:, :, None]
+        solved[dependent] = (torch.linalg.pinv(system, rtol=_TOLERANCE, hermitian=True) @ wanted)[:, :, 0]
+    return solved
 
 
-def _guess(gram: Tensor, products: Tensor) -> Tensor:
-    """Take a fixed number of accelerated projected gradient steps from zero."""
-    step = 1 / gram.abs().sum(dim=1).amax().clamp_min(1e-300)
-    codes = ahead = torch.zeros_like(products)
-    momentum = 1.0
-    for _ in range(_GUESS_STEPS):
-        previous, codes = codes, (ahead - step * (ahead @ gram - products)).clamp_min(0)
-        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = codes + (momentum - 1) / faster * (codes - previous)
-        momentum = faster
+def _solution(gram: Tensor, products: Tensor) -> Tensor:
+    """Sweep rows until they arrive, or come near too slowly: those are left to the active set."""
+    codes = torch.zeros_like(products)
+    rows = torch.ones_like(products[:, 0]).long().cumsum(0) - 1
+    moving, target = torch.zeros_like(products.T).contiguous(), products.T.contiguous()
+    before = torch.full_like(products[:, 0], torch.inf)
+    slow = []
+    while len(rows):
+        sweep(moving, target, gram, times=_SWEEPS)
+        slope = gram @ moving - target
+        away = torch.where(moving > 0, slope.abs(), -slope).amax(dim=0)
+        codes[rows] = moving.T
+        late = (away > _EXACT) & (away > _PACE * before)
+        slow.append(rows[late])
+        kept = (away > _EXACT) & ~late
+        rows, before = rows[kept], away[kept]
+        moving, target = moving[:, kept].contiguous(), target[:, kept].contiguous()
+    left = torch.cat(slow) if slow else rows
+    codes[left] = _active_set(gram, products[left], codes[left])
     return codes
 
 
