@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import adapters
 from .adapters import check_maps, finite, wanted
-from .engine import Cost, Draws, Engine
+from .engine import Activations, Cost, Draws, Engine
 from .records import Measurement
 from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, resolve_options
 from .spaces import ConceptData, Dictionary, Pixels, Space
@@ -327,7 +327,7 @@ def explainer(
 
 def fit_dictionary(
     method: Method,
-    activations: Pictures,
+    activations: Pictures | Activations,
     k: int | None = None,
     *,
     seed: int = 0,
@@ -342,8 +342,8 @@ def fit_dictionary(
     ----------
     method : str or callable
         A registered name, or a function that carries a card.
-    activations : floats (n, d), (N, T, d) or (N, C, H, W)
-        Rows, tokens or feature maps.
+    activations : floats (n, d), (N, T, d) or (N, C, H, W), or Activations
+        Rows, tokens or feature maps; a stream of rows may be larger than memory.
     k : number of atoms; None for a method whose size the layer decides (neurons)
     seed : int
     head : the network after the layer, activations to logits, for the methods that listen to it
@@ -363,8 +363,9 @@ def fit_dictionary(
     """
     function, name = resolve(method, DICTIONARIES.load)
     where = f"dictionary '{name}'"
-    data = activations if isinstance(activations, Tensor) else torch.from_numpy(np.asarray(activations))
-    if data.ndim < 2 or not data.is_floating_point():
+    known = isinstance(activations, Tensor | Activations)
+    data: Tensor | Activations = activations if known else torch.from_numpy(np.asarray(activations))
+    if isinstance(data, Tensor) and (data.ndim < 2 or not data.is_floating_point()):
         raise LimenError(
             f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are floats (n, d), (N, T, d) "
             "or (N, C, H, W)."

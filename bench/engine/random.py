@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ from .content import digests
 
 Key = str | int | float | bytes | None
 _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
+
+
+class Placed(Protocol):
+    """What lies on a device: a tensor, or rows of a layer."""
+
+    @property
+    def device(self) -> torch.device: ...
 
 
 class Draws:
@@ -36,7 +44,7 @@ class Draws:
         self._generator = torch.Generator().manual_seed(int.from_bytes(self._digest[:8], "big") >> 1)
 
     @classmethod
-    def beside(cls, values: Tensor, seed: int, *key: Key) -> Draws:
+    def beside(cls, values: Placed, seed: int, *key: Key) -> Draws:
         """Return a stream whose numbers are put where `values` are, for callers that hold no engine."""
         return cls(seed, *key, device=values.device)
 

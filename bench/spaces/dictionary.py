@@ -13,9 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..engine import Draws
+from ..engine.activations import Activations
+from ..engine.activations import positions as positions
 from ..engine.content import digests
 from ..registry import LimenError, unknown
 from .encoders import ENCODERS
+
+FIT_NUMBERS = 2**26
+"""Most numbers of a stream that a fitter which needs all rows at once is given: 268 MB."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -170,25 +176,6 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().float().clone(memory_format=torch.contiguous_format)
 
 
-def positions(activations: Tensor) -> Tensor:
-    """Return activations as rows (n, d): every position of (N, C, H, W), every token of (N, T, d), or (n, d) itself.
-
-    Raises
-    ------
-    LimenError
-        If the shape is another one.
-    """
-    if activations.ndim == 4:
-        return activations.movedim(1, -1).reshape(-1, activations.shape[1])
-    if activations.ndim == 3:
-        return activations.reshape(-1, activations.shape[-1])
-    if activations.ndim == 2:
-        return activations
-    raise LimenError(
-        f"activations: given shape {tuple(activations.shape)}, allowed are (n, d), (N, T, d) and (N, C, H, W)."
-    )
-
-
 def feature_maps(rows: Tensor, height: int, width: int) -> Tensor:
     """Undo `positions`: rows (N*height*width, c) or codes (N, height, width, c) become maps (N, c, height, width).
 
@@ -237,15 +224,24 @@ def top_positions(codes: Tensor, m: int) -> Tensor:
     return torch.stack([image, where // codes.shape[2], where % codes.shape[2]], dim=-1)
 
 
-def fit_rows(activations: Tensor, name: str) -> Tensor:
+def fit_rows(activations: Tensor | Activations, name: str, draws: Draws | None = None) -> Tensor:
     """Return what a dictionary is fitted on: rows (n, d), finite, at least two.
+
+    Of a stream with more than `FIT_NUMBERS` numbers that many are drawn, in whole rows: by `draws`, else the same for
+    every seed.
 
     Raises
     ------
     LimenError
         If there are fewer rows or a number is not finite.
     """
-    rows = positions(activations).float()
+    if isinstance(activations, Activations):
+        most = max(2, FIT_NUMBERS // activations.shape[1])
+        stream = Draws(0) if draws is None else draws
+        whole = len(activations) <= most
+        rows = activations.all() if whole else activations.sample(most, stream.spawn("rows to fit"))
+    else:
+        rows = positions(activations).float()
     if len(rows) < 2 or not bool(torch.isfinite(rows).all()):
         raise LimenError(
             f"dictionary '{name}': given activations {tuple(activations.shape)}"
@@ -266,10 +262,10 @@ def check_k(k: int, most: int | None, name: str, reason: str = "") -> None:
         raise LimenError(f"dictionary '{name}': given k = {k}, allowed is {allowed}.")
 
 
-def fitted_on(rows: Tensor, draws: object, **options: Any) -> dict[str, Any]:
+def fitted_on(rows: Tensor | Activations, draws: object, **options: Any) -> dict[str, Any]:
     """Return the provenance a fitter records: hash and shape of the data, stream of random numbers, options."""
     return {
-        "data": digests(rows[None])[0],
+        "data": rows.digest if isinstance(rows, Activations) else digests(rows[None])[0],
         "rows": int(rows.shape[0]),
         "draws": repr(draws),
         "options": options,
