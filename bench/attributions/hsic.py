@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -22,8 +23,10 @@ _FLOOR = 1e-12
 """Smallest kernel width: scores that do not vary have none of their own."""
 _MASK_WIDTH = 0.5
 """Width of the Gaussian kernel of real-valued masks, as published."""
-_NUMBERS = 2**22
+_NUMBERS = 2**20
 """Most float64 numbers in one temporary."""
+_HALVINGS = 64
+"""Bisections behind a median distance: they leave 2^-64 of the range."""
 
 
 @attribution(
@@ -134,93 +137,129 @@ def dependence(
     """
     found = []
     for part in scores.double().split(max(1, _NUMBERS // len(masks) ** 2)):
-        kernel = output_gram(part, output_kernel, width)
+        gram = Gram(part, output_kernel, width)
         if order == "total":
-            index = totals(masks, centred(kernel), input_kernel)
+            index = totals(masks, gram, input_kernel)
         elif input_kernel == "binary":
-            index = agreement(masks, kernel).clamp(min=0) / len(masks) ** 2
+            index = agreement(masks, gram).clamp(min=0) / len(masks) ** 2
         else:
-            index = traces(masks, centred(kernel), input_kernel).clamp(min=0) / len(masks) ** 2
+            index = traces(masks, gram, input_kernel).clamp(min=0) / len(masks) ** 2
         varies = part.amax(dim=1, keepdim=True) > part.amin(dim=1, keepdim=True)
         # The kernels are positive semi-definite, so what was below 0 is rounding; a constant depends on nothing.
         found.append(torch.where(varies, index, 0))
     return torch.cat(found)
 
 
-def output_gram(values: Tensor, kernel: OutputKernel, width: Width) -> Tensor:
-    """Return the kernel of scores (B, n) with each other, (B, n, n), up to terms that centring removes."""
-    gaps = (values[:, :, None] - values[:, None, :]).abs_()
-    if kernel == "sobolev":
-        return gaps.mul_(-0.5)
-    scale = median_gap(gaps) if width == "distance" else values.quantile(0.5, dim=1).abs()
-    return gaps.square_().div_(-2 * scale.clamp(min=_FLOOR).square()[:, None, None]).exp_()
+class Gram:
+    """The kernel of scores (B, n) with each other, up to terms that centring removes; made a block of rows at a time.
+
+    Parameters
+    ----------
+    values : (B, n) float64
+    kernel, width : as `hsic` says
+    """
+
+    def __init__(self, values: Tensor, kernel: OutputKernel, width: Width) -> None:
+        self._values, self._kernel = values, kernel
+        if kernel == "rbf":
+            scale = median_gap(values) if width == "distance" else values.quantile(0.5, dim=1).abs()
+            self._divisor = -2 * scale.clamp(min=_FLOOR).square()[:, None, None]
+
+    def rows(self, most: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of at most `most` rows: where they are, and the kernel there (B, r, n)."""
+        images, count = self._values.shape
+        fitting = max(1, _NUMBERS // (images * count))
+        step = fitting if most is None else min(fitting, most)
+        for start in range(0, count, step):
+            here = slice(start, min(start + step, count))
+            gaps = (self._values[:, here, None] - self._values[:, None, :]).abs_()
+            yield here, gaps.mul_(-0.5) if self._kernel == "sobolev" else gaps.square_().div_(self._divisor).exp_()
+
+    def centred(self, most: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the same of `H L H`."""
+        means = torch.cat([block.mean(dim=2) for _, block in self.rows()], dim=1)
+        shift = means - means.mean(dim=1, keepdim=True)
+        for here, block in self.rows(most):
+            yield here, block.sub_(shift[:, here, None]).sub_(means[:, None, :])
 
 
-def median_gap(gaps: Tensor) -> Tensor:
-    """Return the median over pairs of distances (B, n, n), (B,); 1 if there is no pair."""
-    rows, columns = torch.triu_indices(gaps.shape[1], gaps.shape[1], 1)
-    pairs = gaps[:, rows, columns]
-    count = pairs.shape[1]
+def median_gap(values: Tensor) -> Tensor:
+    """Return the median distance between two of the values (B, n), (B,), without listing the pairs; 1 if there is none."""
+    count = values.shape[1] * (values.shape[1] - 1) // 2
     if not count:
-        return torch.ones_like(gaps[:, 0, 0])
-    # One selection: the next larger number is a minimum, which is cheaper than a second one.
-    low = pairs.kthvalue((count + 1) // 2, dim=1).values
+        return torch.ones_like(values[:, 0])
+    ordered = (values - values.amin(dim=1, keepdim=True)).sort(dim=1).values
+    wanted = (count + 1) // 2
+    # No gap is as small as `low`, or fewer than wanted; at `high` there are enough.
+    low, high = torch.full_like(ordered[:, 0], -1), ordered[:, -1].clone()
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        enough = _pairs_within(ordered, middle) >= wanted
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    median = _next_gap(ordered, low)
     if count % 2:
-        return low
-    above = pairs > low[:, None]
-    high = torch.where(above, pairs, torch.inf).amin(dim=1)
-    return (low + torch.where((~above).sum(dim=1) > count // 2, low, high)) / 2
+        return median
+    return (median + torch.where(_pairs_within(ordered, median) > wanted, median, _next_gap(ordered, median))) / 2
 
 
-def centred(kernel: Tensor) -> Tensor:
-    """Return `H L H` of kernels (B, n, n)."""
-    kernel = kernel - kernel.mean(dim=1, keepdim=True)
-    return kernel - kernel.mean(dim=2, keepdim=True)
+def _pairs_within(ordered: Tensor, gap: Tensor) -> Tensor:
+    """Count the pairs of ordered values (B, n) at most `gap` (B,) apart, (B,)."""
+    reached = torch.searchsorted(ordered, ordered + gap[:, None], right=True)
+    behind = torch.ones_like(reached).cumsum(dim=1)
+    return (reached - behind).clamp(min=0).sum(dim=1)
 
 
-def agreement(masks: Tensor, kernel: Tensor) -> Tensor:
+def _next_gap(ordered: Tensor, gap: Tensor) -> Tensor:
+    """Return the smallest distance of a pair that is larger than `gap` (B,), (B,)."""
+    last = ordered.shape[1] - 1
+    behind = torch.ones_like(ordered).cumsum(dim=1).long()
+    first = torch.maximum(torch.searchsorted(ordered, ordered + gap[:, None], right=True), behind)
+    found = ordered.gather(1, first.clamp(max=last)) - ordered
+    return torch.where(first <= last, found, torch.inf).amin(dim=1)
+
+
+def agreement(masks: Tensor, gram: Gram) -> Tensor:
     """Return `tr(K_i H L H)` (B, d) of the kernel that asks whether binary masks (n, d) agree, by its closed form.
 
     It is `2 sum_j (L X)_ji X_ji`, X the masks centred by column: one product for all cells and images.
     """
     columns = masks.double() - masks.double().mean(dim=0)
-    return 2 * ((kernel @ columns) * columns).sum(dim=1)
+    parts = [(block @ columns).mul_(columns[here]).sum(dim=1) for here, block in gram.rows()]
+    return 2 * torch.stack(parts).sum(dim=0)
 
 
-def traces(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
+def traces(masks: Tensor, gram: Gram, input_kernel: InputKernel) -> Tensor:
     """Return `tr(K_i L)` (B, d) of real-valued masks (n, d), a block of rows of all K_i at a time.
 
-    With L (B, n, n) centred, the Sobolev kernel `(x - 1/2)(y - 1/2) + ((x - y)^2 - |x - y| + 1/6) / 2` leaves `-|x - y| / 2`:
+    With L centred, the Sobolev kernel `(x - 1/2)(y - 1/2) + ((x - y)^2 - |x - y| + 1/6) / 2` leaves `-|x - y| / 2`:
     what depends on x or y alone vanishes, and the products cancel.
     """
     columns = masks.double().T
-    rows = max(1, _NUMBERS // columns.numel())
-    found = torch.zeros_like(kernel[:, 0, :1])
-    for start in range(0, len(masks), rows):
-        gaps = columns[:, start : start + rows, None] - columns[:, None, :]
+    found = torch.zeros_like(masks[:1, :1]).double()
+    for here, block in gram.centred(max(1, _NUMBERS // columns.numel())):
+        gaps = columns[:, here, None] - columns[:, None, :]
         if input_kernel == "sobolev":
-            grams = gaps.abs_().mul_(-0.5)
+            kernel = gaps.abs_().mul_(-0.5)
         else:
-            grams = gaps.square_().mul_(-0.5 / _MASK_WIDTH**2).exp_()
-        found = found + kernel[:, start : start + rows].flatten(1) @ grams.flatten(1).T
+            kernel = gaps.square_().mul_(-0.5 / _MASK_WIDTH**2).exp_()
+        found = found + block.flatten(1) @ kernel.flatten(1).T
     return found
 
 
-def totals(masks: Tensor, kernel: Tensor, input_kernel: InputKernel) -> Tensor:
+def totals(masks: Tensor, gram: Gram, input_kernel: InputKernel) -> Tensor:
     """Return `1 - tr(K_-i L) / tr(K L)` (B, d), K the product of `1 + k_i` over all columns, K_-i over all but one.
 
     Each `k_i` integrates to 0 over a column's distribution, fair or uniform, so that shares add up; L is centred.
     """
     columns = masks.double().T
-    rows = max(1, _NUMBERS // columns.numel())
-    others, whole = torch.zeros_like(kernel[:, 0, :1]), torch.zeros_like(kernel[:, 0, :1])
-    for start in range(0, len(masks), rows):
-        here, there = columns[:, start : start + rows, None], columns[:, None, :]
-        factors = 1.5 - (here - there).square()
+    others = whole = torch.zeros_like(masks[:1, :1]).double()
+    for here, rows in gram.centred(max(1, _NUMBERS // columns.numel())):
+        one, another = columns[:, here, None], columns[:, None, :]
+        factors = 1.5 - (one - another).square()
         if input_kernel == "sobolev":
-            gaps = (here - there).abs()
-            factors = 1 + (here - 0.5) * (there - 0.5) + (gaps.square() - gaps + 1 / 6) / 2
-        product, block = factors.prod(dim=0), kernel[:, start : start + rows].flatten(1)
+            gaps = (one - another).abs()
+            factors = 1 + (one - 0.5) * (another - 0.5) + (gaps.square() - gaps + 1 / 6) / 2
+        product, block = factors.prod(dim=0), rows.flatten(1)
         whole = whole + block @ product.flatten()[:, None]
         others = others + block @ (product / factors).flatten(1).T
     return torch.where(whole > 0, 1 - others / whole, 0)
