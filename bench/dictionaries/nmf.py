@@ -8,12 +8,14 @@ from torch import Tensor
 from ..engine import Draws
 from ..registry import DICTIONARIES, LimenError, dictionary
 from ..spaces.dictionary import Dictionary, check_k, fit_rows, fitted_on
+from ..spaces.nnls import sweep
+from ._factorise import FLOOR, alternate, check_search, coded, squared_error, unit
 
-_FLOOR = 1e-10
-_INNER = 2
+_SWEEPS = 2
+"""Sweeps over a factor for each product with the data, which cost next to nothing beside it."""
 
 
-@dictionary(version=1, citation="arXiv:2211.10154", cost="iterations x (2 n d k + 4 (n + d) k^2)")
+@dictionary(version=2, citation="arXiv:2211.10154", cost="iterations x (4 n d k + 8 (n + d) k^2)")
 def nmf(
     activations: Tensor,
     k: int,
@@ -29,14 +31,14 @@ def nmf(
 
     Parameters
     ----------
-    activations : float (n, d), (N, T, d) or (N, C, H, W)
+    activations : float (n, d), (N, T, d), (N, C, H, W) or a stream
         Not negative.
     k : int
         At most min(n, d).
     iterations : int
         Most alternations; provenance tells how many were taken.
     tolerance : float
-        Stop when an alternation lowers the squared error by less than this share of it.
+        Stop when an alternation lowers the squared error by less than this share of it, on the mean of ten.
 
     Returns
     -------
@@ -49,57 +51,47 @@ def nmf(
     LimenError
         If an activation is negative, or `k`, `iterations` or `tolerance` are out of range.
 
+    Notes
+    -----
+    An alternation is two products with the data in float32, one a factor; the sweeps run on (k, k) and (k, n) alone.
+
     References
     ----------
     arXiv:2211.10154; Gillis and Glineur (2012), doi:10.1162/NECO_a_00256
     """
     rows = fit_rows(activations, "nmf")
     check_k(k, min(rows.shape), "nmf", f", the smaller of {rows.shape[0]} rows and {rows.shape[1]} features")
-    if iterations < 1 or tolerance < 0:
-        raise LimenError(
-            f"dictionary 'nmf': given iterations = {iterations} and tolerance = {tolerance}, "
-            "allowed are 1 or more and 0 or more."
-        )
-    if bool((rows < 0).any()):
-        others = [name for name in DICTIONARIES.names() if name != "nmf"]
-        raise LimenError(
-            f"dictionary 'nmf': given activations as low as {float(rows.min()):.3g}, allowed are 0 or more; tap the "
-            f"layer after a ReLU, or use a dictionary without signs to keep: {', '.join(others)}."
-        )
-    atoms, taken, error = _factorise(rows.double(), k, draws, iterations, tolerance)
+    check_search("nmf", iterations, tolerance)
+    _check_sign(rows)
+    atoms, taken, error = _factorise(rows, k, draws, iterations, tolerance)
     options = {"k": k, "iterations": iterations, "tolerance": tolerance}
     facts = fitted_on(rows, draws, **options) | {"iterations_taken": taken, "relative_error": error}
-    return Dictionary(
-        name="nmf", atoms=atoms, mean=torch.zeros_like(rows[0]), encoder="nnls", signed=False, provenance=facts
-    )
+    return coded("nmf", atoms, torch.zeros_like(rows[0]), facts)
 
 
-def _factorise(data: Tensor, k: int, draws: Draws, iterations: int, tolerance: float) -> tuple[Tensor, int, float]:
+def _check_sign(rows: Tensor) -> None:
+    if bool((rows < 0).any()):
+        others = sorted(set(DICTIONARIES.names()) - {"nmf"}, key=lambda name: (name != "semi_nmf", name))
+        raise LimenError(
+            f"dictionary 'nmf': given activations as low as {float(rows.min()):.3g}, allowed are 0 or more; tap the "
+            f"layer after a ReLU, or use a dictionary that takes any sign: {', '.join(others)}."
+        )
+
+
+def _factorise(rows: Tensor, k: int, draws: Draws, iterations: int, tolerance: float) -> tuple[Tensor, int, float]:
     """Alternate until the squared error settles; return unit atoms (k, d), alternations taken, |A - Z D| / |A|."""
-    scale = (data.mean() / k).sqrt().clamp_min(_FLOOR)
+    mean = rows.mean()
+    data = rows / mean.where(mean > 0, 1)
     # Transposed codes: one part's codes are then contiguous, which is what each update reads.
-    codes = draws.normal(k, len(data)).double().abs() * scale
-    atoms = draws.normal(k, data.shape[1]).double().abs() * scale
-    total = float(data.square().sum())
-    taken, error = 0, total
-    for taken in range(1, iterations + 1):  # noqa: B007
-        codes = _sweep(codes, atoms @ data.T, atoms @ atoms.T)
+    codes = draws.normal(k, len(data)).type_as(data).abs().clamp_min(FLOOR)
+    atoms = draws.normal(k, data.shape[1]).type_as(data).abs().clamp_min(FLOOR) / k
+    total = float(data.double().square().sum()) if len(data) else 0.0
+
+    def turn() -> Tensor:
+        sweep(codes, atoms @ data.T, atoms @ atoms.T, times=_SWEEPS, floor=FLOOR)
         products, gram = codes @ data, codes @ codes.T
-        atoms = _sweep(atoms, products, gram)
-        previous, error = error, total - float((2 * products * atoms).sum() - (gram * (atoms @ atoms.T)).sum())
-        if previous - error <= tolerance * max(error, 0.0):
-            break
-    norms = atoms.norm(dim=1, keepdim=True)
-    share = norms[:, 0] * codes.norm(dim=1)
-    alive = share > (1e-6 * total**0.5 if total > 0 else torch.inf)
-    return torch.where(alive[:, None], atoms / norms, 0.0), taken, (max(error, 0.0) / max(total, _FLOOR)) ** 0.5
+        sweep(atoms, products, gram, times=_SWEEPS, floor=FLOOR)
+        return squared_error(total, products, gram, atoms)
 
-
-def _sweep(factor: Tensor, products: Tensor, gram: Tensor) -> Tensor:
-    """Update the rows of one factor (k, m) in turn, a few times over, each to its optimum above the floor."""
-    factor = factor.clone()
-    for _ in range(_INNER):
-        for part in range(len(factor)):
-            step = (products[part] - gram[part] @ factor) / gram[part, part].clamp_min(_FLOOR)
-            factor[part] = (factor[part] + step).clamp_min(_FLOOR)
-    return factor
+    taken, error = alternate(turn, total, iterations, tolerance)
+    return unit(atoms, codes, total), taken, error

@@ -50,7 +50,7 @@ def nnls(activations: Tensor, atoms: Tensor) -> Tensor:
     Lawson and Hanson (1995), doi:10.1137/1.9781611971217; Amos and Kolter (2017), arXiv:1703.00443; Fel et al. (2023),
     arXiv:2211.10154.
     """
-    return _Optimum.apply(activations, atoms)  # type: ignore[no-any-return, no-untyped-call]
+    return _Optimum.apply(activations, atoms)
 
 
 class _Optimum(torch.autograd.Function):
