@@ -119,8 +119,11 @@ class Sparsity(Protocol):
     def buffers(self) -> Mapping[str, Tensor]:
         """Return what it remembers from step to step, written to in place only."""
 
-    def codes(self, rows: Tensor, encoder: Encoder, step: Step) -> tuple[Codes, Tensor | float]:
-        """Return the codes of standardised rows (n, d), and this process's share of a penalty on them."""
+    def codes(self, rows: Tensor, encoder: Encoder, atoms: Tensor, step: Step) -> tuple[Codes, Tensor | float]:
+        """Return the codes of standardised rows (n, d), and this process's share of a penalty on them.
+
+        `atoms` are the step's, for codes that are found by the decoder itself (matching pursuit).
+        """
 
     def project(self) -> None:
         """Put its parameters back where they are allowed."""
@@ -176,14 +179,19 @@ class Autoencoder:
         """Return the mean squared error in standardised units, plus the sparsity's penalty and the auxiliary loss."""
         rows = (batch - self.mean) / self.scale
         atoms = self.atoms()
-        codes, penalty = self.sparsity.codes(rows, self.encoder, step)
-        error = rows - self.encoder.offset - codes.decoded(atoms)
-        loss = error.square().sum() / (step.rows * rows.shape[1]) + penalty
+        codes, penalty = self.sparsity.codes(rows, self.encoder, atoms, step)
+        error, squares = self.errors(rows - self.encoder.offset, codes, atoms)
+        loss = squares / (step.rows * rows.shape[1]) + penalty
         if self.revival is not None:
             encoder = self.encoder
             loss = loss + self.revival.loss(rows, error, encoder.filters, encoder.bias, encoder.offset, atoms, step)
             self.revival.watch(codes.fired(len(atoms)), step)
         return loss
+
+    def errors(self, centred: Tensor, codes: Codes, atoms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the codes leave of the centred rows (n, d), and the sum of squares that is trained on."""
+        error = centred - codes.decoded(atoms)
+        return error, error.square().sum()
 
     def project(self) -> None:
         """Project the atoms and the sparsity's parameters."""
@@ -203,7 +211,7 @@ class Training:
     ----------
     steps : optimiser steps; None is `EPOCHS` passes over the rows, and no fewer than `FEWEST`
     batch_size : rows a step; all rows where there are fewer
-    learning_rate : peak rate of Adam
+    learning_rate : peak rate of Adam; None is 2e-4 * sqrt(2^14 / k), the published scaling, and no more than 3e-3
     standardise : 'scale' centres and divides by one number, 'features' divides each feature by its own deviation,
         'none' does neither
     revive : weight of the auxiliary loss that wakes dead latents; 0 leaves them dead
@@ -213,15 +221,15 @@ class Training:
     """
 
     steps: int | None = None
-    batch_size: int = 4096
-    learning_rate: float = 1e-3
+    batch_size: int = 1024
+    learning_rate: float | None = None
     standardise: Standardise = "scale"
     revive: float = 1 / 32
     dead_after: int | None = None
     precision: Precision = "auto"
 
-    def schedule(self, rows: int, name: str) -> Schedule:
-        """Return the schedule for a number of rows.
+    def schedule(self, rows: int, k: int, name: str) -> Schedule:
+        """Return the schedule for a number of rows and latents.
 
         Raises
         ------
@@ -236,7 +244,8 @@ class Training:
                 raise LimenError(f"dictionary '{name}', option '{option}': given {given}, allowed is {allowed}.")
         batch = min(self.batch_size, rows)
         steps = self.steps or max(FEWEST, EPOCHS * -(-rows // batch))
-        return Schedule(steps, batch, self.learning_rate, precision=self.precision)
+        rate = self.learning_rate or min(3e-3, 2e-4 * (2**14 / k) ** 0.5)
+        return Schedule(steps, batch, rate, precision=self.precision)
 
     def patience(self, schedule: Schedule, rows: int) -> int:
         """Return after how many rows without a firing a latent is dead."""
@@ -244,7 +253,28 @@ class Training:
 
 
 EPOCHS = 20
-FEWEST = 500
+"""Passes over the rows where no number of steps is given."""
+FEWEST = 1000
+"""Steps taken at least, however few the rows."""
+
+
+def count_active(active: int | float | None, k: int, name: str) -> int:
+    """Return how many latents a row may use, from a count, a share of `k`, or nothing.
+
+    Raises
+    ------
+    LimenError
+        If it is below one latent or above `k`.
+    """
+    if active is None:
+        return max(1, min(32, k // 10))
+    count = int(active * k) if 0 < active < 1 else int(active)
+    if k >= 1 and not (1 <= count <= k and count == (active if active >= 1 else count)):
+        raise LimenError(
+            f"dictionary '{name}', option 'active': given {active}, allowed is a count from 1 to k = {k}, or a share of "
+            "k below 1 that is at least one latent."
+        )
+    return count
 
 
 def stream(activations: Tensor | Activations, name: str) -> Activations:
@@ -293,6 +323,7 @@ def fit_autoencoder(
     training: Training,
     options: Mapping[str, Any],
     atoms: Callable[[Activations, Tensor, Tensor, Tensor], Atoms] | None = None,
+    kind: Callable[..., Autoencoder] = Autoencoder,
     checkpoint: Path | None = None,
     progress: Progress = None,
 ) -> Dictionary:
@@ -304,16 +335,17 @@ def fit_autoencoder(
     options : what the provenance tells of the variant
     atoms : makes them from the rows, their mean and scale, and random unit directions (k, d); None is `Free`. The
         encoder starts at what these atoms are.
+    kind : makes the model, with the parameters of `Autoencoder`
     """
     check_k(k, None, name)
     rows = stream(activations, name)
-    schedule = training.schedule(len(rows), name)
+    schedule = training.schedule(len(rows), k, name)
     mean, scale = standardisation(rows, training.standardise)
     start = unit(draws.spawn("start").normal(k, rows.shape[1]).type_as(mean))
     decoder: Atoms = Free(start) if atoms is None else atoms(rows, mean, scale, start)
     filters = unit(decoder().detach())
     revival = Revival(filters, training.patience(schedule, len(rows)), training.revive) if training.revive else None
-    model = Autoencoder(filters, decoder, sparsity(filters, schedule), mean, scale, revival)
+    model = kind(filters, decoder, sparsity(filters, schedule), mean, scale, revival)
     if training.standardise == "none":
         model.encoder.offset.data.copy_(rows.moments()[0])
     facts = fitted_on(rows, draws, k=k, **options, **vars(training))

@@ -12,10 +12,10 @@ from ..engine import Draws
 from ..engine.activations import Activations
 from ..engine.precision import Precision
 from ..engine.sparse_fit import Step
-from ..engine.sparse_fit_products import Places, chosen_answers
-from ..registry import LimenError, dictionary
+from ..engine.sparse_fit_products import Places, chosen_answers, largest_in_rows
+from ..registry import dictionary
 from ..spaces.dictionary import Dictionary
-from ._sparse import Codes, Encoder, Progress, Standardise, Training, fit_autoencoder
+from ._sparse import Codes, Encoder, Progress, Standardise, Training, count_active, fit_autoencoder
 
 
 @dictionary(
@@ -25,7 +25,7 @@ from ._sparse import Codes, Encoder, Progress, Standardise, Training, fit_autoen
     presets={
         "overcomplete": {"active": 0.1, "standardise": "none"},
         "ra-sae": {"active": 0.1, "standardise": "features"},
-        "saelens": {"learning_rate": 3e-4, "revive": 1.0, "batch_size": 4096},
+        "saelens": {"active": 100, "learning_rate": 3e-4, "revive": 1.0, "batch_size": 4096},
     },
 )
 def topk(
@@ -35,8 +35,8 @@ def topk(
     draws: Draws,
     active: int | float | None = None,
     steps: int | None = None,
-    batch_size: int = 4096,
-    learning_rate: float = 1e-3,
+    batch_size: int = 1024,
+    learning_rate: float | None = None,
     standardise: Standardise = "scale",
     revive: float = 1 / 32,
     dead_after: int | None = None,
@@ -51,9 +51,9 @@ def topk(
     activations : float (n, d), (N, T, d) or (N, C, H, W), or a stream of rows
     k : int
     active : latents a row, or a share of `k` below 1; None is a tenth of `k`, at most 32
-    steps : optimiser steps; None is 20 passes over the rows, and no fewer than 500
+    steps : optimiser steps; None is 20 passes over the rows, and no fewer than 1000
     batch_size : rows a step, over all processes
-    learning_rate : peak rate of Adam
+    learning_rate : peak rate of Adam; None is 2e-4 * sqrt(2^14 / k), no more than 3e-3
     standardise : 'scale' (centre, one scale), 'features' (centre, a scale for each feature) or 'none'
     revive : weight of the auxiliary loss on dead latents, computed only when some are dead
     dead_after : rows without a firing after which a latent is dead; None is one pass over the rows
@@ -98,25 +98,6 @@ def topk(
     )
 
 
-def count_active(active: int | float | None, k: int, name: str) -> int:
-    """Return how many latents a row may use, from a count, a share of `k`, or nothing.
-
-    Raises
-    ------
-    LimenError
-        If it is below one latent or above `k`.
-    """
-    if active is None:
-        return max(1, min(32, k // 10))
-    count = int(active * k) if 0 < active < 1 else int(active)
-    if k >= 1 and not (1 <= count <= k and count == (active if active >= 1 else count)):
-        raise LimenError(
-            f"dictionary '{name}', option 'active': given {active}, allowed is a count from 1 to k = {k}, or a share of "
-            "k below 1 that is at least one latent."
-        )
-    return count
-
-
 class TopK:
     """Keep the `active` largest answers of each row, negative ones as zero."""
 
@@ -133,9 +114,9 @@ class TopK:
 
     def choose(self, answers: Tensor) -> Places:
         """Pick the places of the largest answers (n, k)."""
-        return Places.of_rows(answers.topk(self.active, dim=1, sorted=False).indices, answers.shape[1])
+        return largest_in_rows(answers, self.active)
 
-    def codes(self, rows: Tensor, encoder: Encoder, step: Step) -> tuple[Codes, float]:
+    def codes(self, rows: Tensor, encoder: Encoder, atoms: Tensor, step: Step) -> tuple[Codes, float]:
         """Return the codes; no penalty."""
         values, places = chosen_answers(rows, encoder.offset, encoder.filters, encoder.bias, self.choose)
         return Codes(values.relu(), places), 0.0

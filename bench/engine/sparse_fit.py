@@ -77,6 +77,10 @@ class Step:
     world: World
     draws: Draws
 
+    def rise(self, share: float) -> float:
+        """Return a factor that climbs evenly to 1 over a share of the steps."""
+        return min(1.0, (self.index + 1) / max(1.0, share * self.steps))
+
 
 class Model(Protocol):
     """What the loop trains."""
@@ -191,7 +195,7 @@ def _advance(
     optimizer.zero_grad(set_to_none=True)
     with low:
         loss = model.loss(batch, step)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = [value for value in model.parameters().values() if value.grad is not None]
     gradients = [value.grad for value in parameters if value.grad is not None]
     step.world.add(*gradients)

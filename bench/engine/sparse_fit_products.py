@@ -14,6 +14,9 @@ from torch.nn.functional import embedding_bag
 _DENSE_SPEED = {"cpu": 8, "cuda": 256}
 """How many products of a dense matrix product take the time of one product by gathering."""
 
+_GROUP = 16
+"""Neighbouring answers that are looked at together when the largest of a batch are sought."""
+
 
 class Places:
     """Where the codes of a batch are not zero: entry `e` is the code of latent `columns[e]` for row `rows[e]`.
@@ -74,8 +77,8 @@ class Places:
         return len(self.columns) * speed <= self.n * self.k
 
     def dense(self, values: Tensor) -> Tensor:
-        """Spread one value an entry over zeros, (n, k)."""
-        return values.new_zeros(self.n * self.k).index_put((self.flat,), values).reshape(self.n, self.k)
+        """Spread one value an entry over zeros, (n, k); entries at one place add up."""
+        return values.new_zeros(self.n * self.k).index_add(0, self.flat, values).reshape(self.n, self.k)
 
 
 def reduced(values: Tensor) -> bool:
@@ -89,6 +92,27 @@ def multiply(first: Tensor, second: Tensor, low: bool) -> Tensor:
         return first @ second
     with torch.autocast(first.device.type, enabled=False):
         return (first.bfloat16() @ second.bfloat16()).float()
+
+
+def largest_in_rows(answers: Tensor, count: int) -> Places:
+    """Pick the `count` largest answers of each row."""
+    return Places.of_rows(answers.topk(count, dim=1, sorted=False).indices, answers.shape[1])
+
+
+def largest(answers: Tensor, count: int) -> Places:
+    """Pick the `count` largest of all answers (n, k) together.
+
+    Where they are few, only groups of neighbours that hold one of the largest are looked into: the `count` largest lie
+    in the `count` groups of largest maximum.
+    """
+    n, k = answers.shape
+    flat = answers.reshape(-1)
+    if len(flat) % _GROUP or count * _GROUP * 4 > len(flat):
+        return Places.of_flat(flat.topk(count, sorted=False).indices, n, k)
+    groups = flat.reshape(-1, _GROUP)
+    chosen = groups.amax(dim=1).topk(count, sorted=False).indices
+    within = groups[chosen].reshape(-1).topk(count, sorted=False).indices
+    return Places.of_flat(chosen[within // _GROUP] * _GROUP + within % _GROUP, n, k)
 
 
 def answers(rows: Tensor, shift: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
@@ -177,7 +201,7 @@ class _Chosen(Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         centred, filters = ctx.saved_tensors
         places: Places = ctx.places
         if places.gathered:
@@ -201,7 +225,7 @@ class _Decoded(Function):
         return multiply(places.dense(values), atoms, low)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, atoms = ctx.saved_tensors
         places: Places = ctx.places
         of_values = of_atoms = None

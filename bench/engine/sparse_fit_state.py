@@ -72,8 +72,8 @@ class Kept:
             for name, value in self._tensors().items():
                 value.copy_(tensors[name])
             for name, parameter in self.model.parameters().items():
-                kept = {key: tensors.get(f"adam.{name}.{key}") for key in _ADAM}
-                if kept["step"] is not None:
+                kept = {key: tensors[f"adam.{name}.{key}"] for key in _ADAM if f"adam.{name}.{key}" in tensors}
+                if kept:
                     self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
         return int(facts["step"]), facts["audit"]
 

@@ -32,6 +32,24 @@ class World:
         if self.size > 1:
             distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
 
+    def least(self, tensor: Tensor) -> Tensor:
+        """Return the smallest values over the processes."""
+        if self.size > 1:
+            tensor = tensor.clone()
+            distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
+        return tensor
+
+    def kth_largest(self, values: Tensor, k: int) -> Tensor:
+        """Return the `k`-th largest of the values (m,) of all processes together; they may hold different numbers."""
+        if self.size == 1:
+            return values.kthvalue(len(values) - k + 1).values
+        length = torch.tensor(len(values), device=values.device)
+        distributed.all_reduce(length, distributed.ReduceOp.MAX)
+        padded = values.new_full((int(length),), -torch.inf)
+        padded[: len(values)] = values
+        everything = self.gathered(padded)
+        return everything.kthvalue(len(everything) - k + 1).values
+
     def gathered(self, values: Tensor) -> Tensor:
         """Return the processes' values (m,), all of one length, in the order of their ranks, (size * m,)."""
         if self.size == 1:
