@@ -1,0 +1,108 @@
+"""Archetypal autoencoder (A-SAE): every atom is a mixture of points of the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ..engine import Activations, Draws
+from ..engine.precision import Precision
+from ..registry import dictionary
+from ..spaces.dictionary import Dictionary
+from ._archetypes import Hull, Start, fit_archetypal
+from ._sparse import Progress, Standardise, Training
+from .topk import count_active
+
+
+@dictionary(
+    version=1,
+    citation="arXiv:2502.12892",
+    cost="k-means of n' points, then steps x (2 batch d k + 8 batch d active + 6 k n' d)",
+    presets={
+        "overcomplete": {"active": 0.1, "standardise": "none", "init": "eye", "centroids_seed": 0, "scaled": True},
+        "ra-sae": {"active": 0.1, "standardise": "features", "init": "eye", "centroids_seed": 0},
+    },
+)
+def archetypal(
+    activations: Tensor | Activations,
+    k: int,
+    *,
+    draws: Draws,
+    points: int | None = None,
+    init: Start = "points",
+    centroids_seed: int | None = None,
+    neighbours: int | None = None,
+    scaled: bool = False,
+    active: int | float | None = None,
+    steps: int | None = None,
+    batch_size: int = 4096,
+    learning_rate: float = 1e-3,
+    standardise: Standardise = "scale",
+    revive: float = 1 / 32,
+    dead_after: int | None = None,
+    precision: Precision = "auto",
+    checkpoint: Path | None = None,
+    progress: Progress = None,
+) -> Dictionary:
+    """Train a TopK autoencoder whose atoms are mixtures of centroids of the activations, and nothing else.
+
+    The decoder is `W C`: `C` holds k-means centroids and stays, each row of `W` is not negative and sums to 1 (made so
+    after every step). Atoms lie in the hull of the data, after the mean was subtracted as before it. Mind what that
+    forbids: where the mean lies inside the hull, every *direction* from the mean is still allowed.
+
+    Parameters
+    ----------
+    activations : float (n, d), (N, T, d) or (N, C, H, W), or a stream of rows
+    k : int
+        At most the number of rows.
+    points : number n' of centroids, `k` or more; None is 4 k, as far as there are 4 rows for each
+    init : 'points' starts each atom on a centroid of its own, drawn by the seed; 'eye' on the first k, as published;
+        'random' on a random mixture of all centroids
+    centroids_seed : seed of k-means; None refits the centroids with the seed of the fit, a number lets fits on the same
+        data share them, as the published ones do
+    neighbours : an atom mixes only so many centroids, those nearest to where it starts, which makes a large n' cheap;
+        None is all
+    scaled : multiply all atoms by one learned factor: they may leave the hull for its cone
+    active, steps, batch_size, learning_rate, standardise, revive, dead_after, precision, checkpoint, progress
+        As for `topk`.
+
+    Returns
+    -------
+    Dictionary
+        Unit atoms, encoder 'topk', whose `gain` is the atoms' length in the hull.
+
+    Raises
+    ------
+    LimenError
+        If an option or the activations are out of range.
+
+    References
+    ----------
+    Fel et al. 2025, arXiv:2502.12892
+    """
+    return fit_archetypal(
+        "archetypal",
+        activations,
+        k,
+        draws=draws,
+        hull=Hull(
+            points=points,
+            init=init,
+            centroids_seed=centroids_seed,
+            neighbours=neighbours,
+            scaled=scaled,
+        ),
+        active=count_active(active, k, "archetypal"),
+        training=Training(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            standardise=standardise,
+            revive=revive,
+            dead_after=dead_after,
+            precision=precision,
+        ),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
