@@ -363,8 +363,7 @@ def fit_dictionary(
     """
     function, name = resolve(method, DICTIONARIES.load)
     where = f"dictionary '{name}'"
-    known = isinstance(activations, Tensor | Activations)
-    data: Tensor | Activations = activations if known else torch.from_numpy(np.asarray(activations))
+    data = activations if isinstance(activations, Tensor | Activations) else torch.from_numpy(np.asarray(activations))
     if isinstance(data, Tensor) and (data.ndim < 2 or not data.is_floating_point()):
         raise LimenError(
             f"{where}: given activations {tuple(data.shape)} of {data.dtype}, allowed are floats (n, d), (N, T, d) "

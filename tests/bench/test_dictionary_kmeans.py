@@ -1,0 +1,105 @@
+"""k-means beside scikit-learn's, on planted centres and on a stream; the frozen-centroid control."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from bench.dictionaries import _lloyd
+from bench.dictionaries._lloyd import clusters, kmeans_centroids
+from bench.dictionaries.kmeans import kmeans
+from bench.engine import Activations, Draws
+from bench.registry import LimenError
+
+
+def blobs(n: int = 1500, k: int = 12, d: int = 8, spread: float = 0.3) -> tuple[Tensor, Tensor]:
+    """Rows around planted centres far from the origin, and the centres."""
+    draws = torch.Generator().manual_seed(0)
+    centres = 50 + 5 * torch.randn(k, d, generator=draws)
+    member = torch.randint(k, (n,), generator=draws)
+    return centres[member] + spread * torch.randn(n, d, generator=draws), centres
+
+
+def inertia(rows: Tensor, centroids: Tensor) -> float:
+    return float(torch.cdist(rows.double(), centroids.double()).amin(dim=1).square().mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("source", ["blobs", "digits"])
+def test_the_inertia_is_within_one_percent_of_scikit_learns(source: str, seed: int) -> None:
+    rows = blobs()[0] if source == "blobs" else torch.from_numpy(load_digits().data).float()
+    found = clusters(rows, 12, draws=Draws(seed))
+    peer = KMeans(12, n_init=4, random_state=seed).fit(rows.double().numpy()).inertia_ / len(rows)
+    assert found.inertia <= 1.01 * peer
+    assert found.inertia == pytest.approx(inertia(rows, found.centroids), rel=1e-4)
+
+
+def test_planted_centres_are_found() -> None:
+    rows, centres = blobs(spread=0.01)
+    dictionary = kmeans(rows, 12, draws=Draws(0))
+    centroids = dictionary.parameters["centroids"] + dictionary.mean
+    gaps = torch.cdist(centres, centroids)
+    assert gaps.amin(dim=1).max() < 0.01
+    assert sorted(gaps.argmin(dim=1).tolist()) == list(range(12))
+
+
+def test_decoding_gives_the_nearest_centroid() -> None:
+    rows, _ = blobs()
+    dictionary = kmeans(rows, 12, draws=Draws(0))
+    centroids = (dictionary.parameters["centroids"] + dictionary.mean).double()
+    nearest = centroids[torch.cdist(rows.double(), centroids).argmin(dim=1)]
+    torch.testing.assert_close(dictionary.decode(dictionary.encode(rows)).double(), nearest, rtol=0, atol=1e-4)
+    assert ((dictionary.encode(rows) > 0).sum(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize("k", [12, 300])
+def test_a_stream_comes_near_all_rows_at_once(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    rows, _ = blobs(6000, 40)
+    whole = clusters(rows, k, draws=Draws(0), n_init=1)
+    monkeypatch.setattr(_lloyd, "FIT_NUMBERS", 4000 * 8)
+    streamed = clusters(rows, k, draws=Draws(0))
+    assert streamed.streamed
+    assert not whole.streamed
+    assert inertia(rows, streamed.centroids) <= 1.1 * inertia(rows, whole.centroids)
+    assert torch.equal(streamed.centroids, clusters(Activations.of(rows), k, draws=Draws(0)).centroids)
+
+
+def test_no_cluster_stays_empty() -> None:
+    """Three far rows and one crowd: every start in the crowd leaves clusters without rows on the way."""
+    rows = torch.cat([torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) * 1e-3, torch.eye(2) * 100])
+    for seed in range(5):
+        centroids = kmeans_centroids(rows, 6, draws=Draws(seed))
+        assert len(torch.cdist(rows, centroids).argmin(dim=1).unique()) == 6
+
+
+def test_an_empty_cluster_takes_the_farthest_row() -> None:
+    rows = Activations.of(torch.tensor([[0.0], [1.0], [2.0], [9.0]]))
+    _, means, total = _lloyd._pass(rows, torch.tensor([[1.0], [100.0]]))
+    assert means[:, 0].tolist() == [1.0, 9.0]
+    assert total == pytest.approx((1 + 0 + 1 + 64) / 4)
+
+
+def test_fewer_kinds_of_rows_than_clusters_are_no_fault() -> None:
+    rows = torch.eye(3).repeat(5, 1)
+    assert inertia(rows, kmeans_centroids(rows, 6, draws=Draws(0))) < 1e-12
+
+
+def test_the_mean_of_all_rows_is_a_dead_atom() -> None:
+    rows, _ = blobs()
+    dictionary = kmeans(rows, 1, draws=Draws(0))
+    assert dictionary.dead().all()
+    torch.testing.assert_close(dictionary.decode(dictionary.encode(rows))[0], rows.mean(dim=0))
+
+
+def test_more_clusters_than_rows_are_refused() -> None:
+    with pytest.raises(LimenError, match="given k = 21, allowed is 1 to 20, the number of rows"):
+        kmeans(blobs(20)[0], 21, draws=Draws(0))
+
+
+@pytest.mark.parametrize("options", [{"n_init": 0}, {"iterations": 0}, {"tolerance": -1.0}])
+def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(LimenError, match="allowed are 1 or more, 1 or more and 0 or more"):
+        kmeans(blobs(20)[0], 3, draws=Draws(0), **options)
