@@ -52,6 +52,16 @@ def checked(activations: Tensor | Activations, name: str) -> Activations:
     return stream
 
 
+def unit_atoms(centroids: Tensor, rows: Activations) -> tuple[Tensor, Tensor]:
+    """Return the directions from the mean to centroids (k, d), and the arrows there; zero for one at the mean."""
+    mean, spread = rows.moments()
+    arrows = centroids.double() - mean
+    lengths = arrows.norm(dim=1, keepdim=True)
+    away = lengths > 1e-5 * spread.norm()
+    arrows = torch.where(away, arrows, 0.0)
+    return torch.where(away, arrows / lengths, 0.0), arrows
+
+
 def kmeans_centroids(
     activations: Tensor | Activations, k: int, *, draws: Draws, n_init: int = 1, iterations: int = 100
 ) -> Tensor:

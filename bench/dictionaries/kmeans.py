@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..engine import Activations, Draws
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary, check_k, fitted_on
-from ._lloyd import checked, clusters
+from ._lloyd import checked, clusters, unit_atoms
 
 
 @dictionary(version=1, citation="arXiv:1902.03129", cost="n_init x iterations x n d k")
@@ -74,13 +73,3 @@ def kmeans(
         parameters={"centroids": arrows},
         provenance=fitted_on(stream, draws, **options) | facts,
     )
-
-
-def unit_atoms(centroids: Tensor, rows: Activations) -> tuple[Tensor, Tensor]:
-    """Return the directions from the mean to centroids (k, d), and the arrows there; zero for one at the mean."""
-    mean, spread = rows.moments()
-    arrows = centroids.double() - mean
-    lengths = arrows.norm(dim=1, keepdim=True)
-    away = lengths > 1e-5 * spread.norm()
-    arrows = torch.where(away, arrows, 0.0)
-    return torch.where(away, arrows / lengths, 0.0), arrows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -10,9 +12,11 @@ from torch import Tensor
 
 from bench.dictionaries import _lloyd
 from bench.dictionaries._lloyd import clusters, kmeans_centroids
+from bench.dictionaries.centroids import centroids
 from bench.dictionaries.kmeans import kmeans
 from bench.engine import Activations, Draws
 from bench.registry import LimenError
+from bench.spaces.dictionary import Dictionary
 
 
 def blobs(n: int = 1500, k: int = 12, d: int = 8, spread: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -103,3 +107,41 @@ def test_more_clusters_than_rows_are_refused() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(LimenError, match="allowed are 1 or more, 1 or more and 0 or more"):
         kmeans(blobs(20)[0], 3, draws=Draws(0), **options)
+
+
+def r2(rows: Tensor, dictionary: Dictionary) -> float:
+    left = rows - dictionary.decode(dictionary.encode(rows))
+    return float(1 - left.square().sum() / (rows - rows.mean(dim=0)).square().sum())
+
+
+def test_frozen_centroids_are_the_same_for_every_seed() -> None:
+    rows, _ = blobs(spread=2.0)
+    one, other = (centroids(rows, 30, draws=Draws(seed)) for seed in (0, 1))
+    assert torch.equal(one.atoms, other.atoms)
+    again = centroids(rows, 30, draws=Draws(1), shared=False)
+    assert not torch.allclose(one.atoms, again.atoms)
+
+
+def test_frozen_centroids_keep_their_number_of_atoms_a_row() -> None:
+    rows, _ = blobs(spread=2.0)
+    codes = centroids(rows, 30, draws=Draws(0), active=4).encode(rows)
+    assert (codes > 0).sum(dim=1).max() == 4
+    assert (codes >= 0).all()
+
+
+def test_the_gains_of_frozen_centroids_are_the_best_there_are() -> None:
+    rows, _ = blobs(spread=2.0)
+    fitted = centroids(rows, 30, draws=Draws(0), active=4)
+    best = r2(rows, fitted)
+    assert best > 0.3
+    for seed in range(5):
+        noise = 1 + 0.05 * torch.randn(30, generator=torch.Generator().manual_seed(seed))
+        gain = fitted.parameters["gain"] * noise
+        worse = replace(fitted, parameters={**fitted.parameters, "gain": gain})
+        assert r2(rows, worse) < best
+
+
+@pytest.mark.parametrize("options", [{"active": 0}, {"active": 31}, {"iterations": 0}])
+def test_options_of_frozen_centroids_out_of_range_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(LimenError, match="allowed are 1 to 30 and 1 or more"):
+        centroids(blobs(100)[0], 30, draws=Draws(0), **options)
