@@ -16,10 +16,15 @@ from torch import Tensor
 from ..engine import Draws
 from ..engine.activations import Activations
 from ..engine.activations import positions as positions
+from ..engine.batching import Batches
 from ..engine.content import digests
 from ..registry import LimenError, unknown
 from .encoders import ENCODERS
+from .sparse_codes import SparseCodes as SparseCodes
+from .sparse_codes import entries_of
 
+CODE_NUMBERS = 2**24
+"""Most numbers of a dense code matrix that `encode_sparse` holds at a time: 67 MB."""
 FIT_NUMBERS = 2**26
 """Most numbers of a stream that a fitter which needs all rows at once is given: 268 MB."""
 
@@ -117,17 +122,51 @@ class Dictionary:
             If the number of features is not d.
         """
         rows = positions(activations)
-        if rows.shape[1] != self.d:
-            raise LimenError(
-                f"dictionary '{self.name}', encode: given activations with {rows.shape[1]} features, allowed is {self.d}."
-            )
+        self._check_features(rows.shape[1])
         codes = ENCODERS[self.encoder][0](rows.float() - self.mean, self)
         shape = activations.shape
         return codes.reshape(shape[0], *(shape[2:] if activations.ndim == 4 else shape[1:-1]), self.k)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def encode_sparse(self, activations: Tensor | Activations) -> SparseCodes:
+        """Code rows and keep only the entries that are not zero: the codes of `encode` without its (n, k) matrix.
+
+        Rows are coded in batches whose dense answers stay below `CODE_NUMBERS` numbers, fewer where memory runs out.
+
+        Parameters
+        ----------
+        activations : float (n, d), (N, T, d) or (N, C, H, W), or a stream of rows
+
+        Returns
+        -------
+        SparseCodes
+            One row a position, in order.
+
+        Raises
+        ------
+        LimenError
+            If the number of features is not d.
+        """
+        stream = Activations.of(activations)
+        self._check_features(stream.shape[1])
+        batches = Batches(f"dictionary '{self.name}', encode_sparse", max(1, CODE_NUMBERS // self.k))
+
+        def coded(start: int, stop: int) -> SparseCodes:
+            rows = stream.span(start, stop).type_as(self.mean)
+            return entries_of(rows - self.mean, self)
+
+        return SparseCodes.joined([codes for _, _, codes in batches.sweep(len(stream), coded)])
+
+    def decode(self, codes: Tensor | SparseCodes) -> Tensor:
         """Return `codes @ atoms + mean`, exactly; (..., k) -> (..., d)."""
+        if isinstance(codes, SparseCodes):
+            return codes.times(self.atoms) + self.mean
         return codes @ self.atoms + self.mean
+
+    def _check_features(self, given: int) -> None:
+        if given != self.d:
+            raise LimenError(
+                f"dictionary '{self.name}', encode: given activations with {given} features, allowed is {self.d}."
+            )
 
     def described(self, **facts: Any) -> Dictionary:
         """Return a copy whose provenance also holds `facts` (layer, network, seed ...)."""
