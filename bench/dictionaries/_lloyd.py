@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..engine import Activations, Draws
-from ..registry import LimenError
-from ..spaces.dictionary import FIT_NUMBERS, fit_rows
+from ..spaces.dictionary import FIT_NUMBERS
 
 _PAIRS = 2**24
 """Distances held at once: 67 MB."""
@@ -32,24 +31,6 @@ class Clusters:
     inertia: float
     iterations: int
     streamed: bool
-
-
-def checked(activations: Tensor | Activations, name: str) -> Activations:
-    """Return activations as a stream of two or more finite rows.
-
-    Raises
-    ------
-    LimenError
-        If there are fewer rows or a number is not finite.
-    """
-    stream = Activations.of(activations if isinstance(activations, Activations) else fit_rows(activations, name))
-    if len(stream) < 2 or not bool(torch.isfinite(stream.moments()[0]).all()):
-        raise LimenError(
-            f"dictionary '{name}': given a stream of {len(stream)} rows, with a mean that is "
-            f"{'' if bool(torch.isfinite(stream.moments()[0]).all()) else 'not '}finite, allowed are two or more finite "
-            "rows."
-        )
-    return stream
 
 
 def unit_atoms(centroids: Tensor, rows: Activations) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from ..engine import Activations, Draws
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary, check_k, fitted_on
 from ..spaces.nnls import nnls
-from ._lloyd import checked, clusters, unit_atoms
+from ._lloyd import clusters, unit_atoms
+from ._sparse import count_active, stream
 
-_MOST_ACTIVE = 32
 _RIDGE = 1e-8
 
 
@@ -21,7 +21,7 @@ def centroids(
     k: int,
     *,
     draws: Draws,
-    active: int | None = None,
+    active: int | float | None = None,
     shared: bool = True,
     iterations: int = 100,
 ) -> Dictionary:
@@ -37,8 +37,8 @@ def centroids(
     activations : float (n, d), (N, T, d), (N, C, H, W) or Activations
     k : int
         At most the number of rows.
-    active : int or None
-        Atoms a row; None is a tenth of `k`, at most 32.
+    active : int, float or None
+        Atoms a row, or a share of `k` below 1; None is a tenth of `k`, at most 32.
     shared : bool
         True: the same k-means, and so the same atoms, for every seed. False: k-means is run again for each.
     iterations : int
@@ -58,21 +58,18 @@ def centroids(
     ----------
     arXiv:2606.02061; arXiv:2502.12892.
     """
-    stream = checked(activations, "centroids")
-    check_k(k, len(stream), "centroids", ", the number of rows")
-    kept = max(1, min(_MOST_ACTIVE, k // 10)) if active is None else active
-    if not 1 <= kept <= k or iterations < 1:
-        raise LimenError(
-            f"dictionary 'centroids': given active = {kept} and iterations = {iterations}, allowed are 1 to {k} and 1 "
-            "or more."
-        )
-    source = Draws.beside(stream, 0, "centroids") if shared else draws.spawn("centroids")
-    found = clusters(stream, k, draws=source, n_init=1, iterations=iterations)
-    atoms, _ = unit_atoms(found.centroids, stream)
+    rows = stream(activations, "centroids")
+    check_k(k, len(rows), "centroids", ", the number of rows")
+    kept = count_active(active, k, "centroids")
+    if iterations < 1:
+        raise LimenError(f"dictionary 'centroids', option 'iterations': given {iterations}, allowed is 1 or more.")
+    source = Draws.beside(rows, 0, "centroids") if shared else draws.spawn("centroids")
+    found = clusters(rows, k, draws=source, n_init=1, iterations=iterations)
+    atoms, _ = unit_atoms(found.centroids, rows)
     plain = Dictionary(
         name="centroids",
         atoms=atoms,
-        mean=stream.moments()[0],
+        mean=rows.moments()[0],
         encoder="topk",
         signed=False,
         parameters={
@@ -81,19 +78,19 @@ def centroids(
             "gain": torch.ones_like(atoms[:, 0]),
             "active": atoms.new_tensor(float(kept)),
         },
-        provenance=fitted_on(stream, draws, k=k, active=kept, shared=shared, iterations=iterations),
+        provenance=fitted_on(rows, draws, k=k, active=kept, shared=shared, iterations=iterations),
     )
-    return _with_gain(plain, stream)
+    return _with_gain(plain, rows)
 
 
-def _with_gain(plain: Dictionary, stream: Activations) -> Dictionary:
+def _with_gain(plain: Dictionary, rows: Activations) -> Dictionary:
     """Return the dictionary with the gains `g >= 0` that make `(codes * g) @ atoms` nearest to the activations.
 
     With codes Z, atoms D and centred activations A they solve `(Z'Z * DD') g = diag(Z'A D')`: k numbers, one pass.
     """
     atoms = plain.atoms.double()
     pairs, answers = torch.zeros_like(atoms @ atoms.T), torch.zeros_like(atoms[:, 0])
-    for chunk in stream.chunks():
+    for chunk in rows.chunks():
         codes = plain.encode(chunk).double()
         pairs += codes.T @ codes
         answers += ((codes.T @ (chunk - plain.mean).double()) * atoms).sum(dim=1)

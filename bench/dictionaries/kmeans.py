@@ -7,7 +7,8 @@ from torch import Tensor
 from ..engine import Activations, Draws
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary, check_k, fitted_on
-from ._lloyd import checked, clusters, unit_atoms
+from ._lloyd import clusters, unit_atoms
+from ._sparse import stream
 
 
 @dictionary(version=1, citation="arXiv:1902.03129", cost="n_init x iterations x n d k")
@@ -53,23 +54,23 @@ def kmeans(
     Ghorbani et al. 2019, arXiv:1902.03129; Arthur and Vassilvitskii 2007, doi:10.5555/1283383.1283494; Sculley 2010,
     doi:10.1145/1772690.1772862.
     """
-    stream = checked(activations, "kmeans")
-    check_k(k, len(stream), "kmeans", ", the number of rows")
+    rows = stream(activations, "kmeans")
+    check_k(k, len(rows), "kmeans", ", the number of rows")
     if n_init < 1 or iterations < 1 or tolerance < 0:
         raise LimenError(
             f"dictionary 'kmeans': given n_init = {n_init}, iterations = {iterations} and tolerance = {tolerance}, "
             "allowed are 1 or more, 1 or more and 0 or more."
         )
-    found = clusters(stream, k, draws=draws.spawn("kmeans"), n_init=n_init, iterations=iterations, tolerance=tolerance)
-    atoms, arrows = unit_atoms(found.centroids, stream)
+    found = clusters(rows, k, draws=draws.spawn("kmeans"), n_init=n_init, iterations=iterations, tolerance=tolerance)
+    atoms, arrows = unit_atoms(found.centroids, rows)
     options = {"k": k, "n_init": n_init, "iterations": iterations, "tolerance": tolerance}
     facts = {"iterations_taken": found.iterations, "inertia": found.inertia, "streamed": found.streamed}
     return Dictionary(
         name="kmeans",
         atoms=atoms,
-        mean=stream.moments()[0],
+        mean=rows.moments()[0],
         encoder="nearest",
         signed=False,
         parameters={"centroids": arrows},
-        provenance=fitted_on(stream, draws, **options) | facts,
+        provenance=fitted_on(rows, draws, **options) | facts,
     )
