@@ -74,8 +74,12 @@ class Factored:
         return np.einsum("jab,jb->ja", self.block_inverse, left), x1
 
 
-def factor(layout: Layout, rows: list[np.ndarray], w: np.ndarray) -> Factored:
-    """Fill and factor H at weights `w`.
+Products = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A matrix over the random effects by blocks: eliminated (q0, c0, c0), dense by eliminated (r, q0, c0), dense (r, r)."""
+
+
+def products(layout: Layout, rows: list[np.ndarray], w: np.ndarray) -> Products:
+    """Compute M' W M.
 
     Parameters
     ----------
@@ -83,7 +87,7 @@ def factor(layout: Layout, rows: list[np.ndarray], w: np.ndarray) -> Factored:
     rows : list of array (N,)
         What each slot contributes to each row.
     w : array (N,)
-        Positive weights.
+        Weights.
     """
     q0, c0, r = layout.q0, len(layout.inner), layout.r
     h00 = np.zeros((q0, c0, c0))
@@ -92,15 +96,22 @@ def factor(layout: Layout, rows: list[np.ndarray], w: np.ndarray) -> Factored:
     for a, i in enumerate(layout.inner):
         for b, k in enumerate(layout.inner[: a + 1]):
             h00[:, a, b] = h00[:, b, a] = np.bincount(layout.level, weighted[i] * rows[k], q0)
-        h00[:, a, a] += 1
         for s in layout.outer:
             at = layout.slots[s].index * q0 + layout.level
             cross[:, :, a] += np.bincount(at, weighted[i] * rows[s], r * q0).reshape(r, q0)
-    h11 = np.eye(r)
+    h11 = np.zeros((r, r))
     for s in layout.outer:
         for t in layout.outer:
             at = layout.slots[s].index * r + layout.slots[t].index
             h11 += np.bincount(at, weighted[s] * rows[t], r * r).reshape(r, r)
+    return h00, cross, h11
+
+
+def factor(blocks: Products) -> Factored:
+    """Add the identity to M' W M and factor the sum."""
+    h00, cross, h11 = blocks
+    r, c0 = len(h11), h00.shape[1]
+    h00, h11 = h00 + np.eye(c0), h11 + np.eye(r)
     inverse = np.linalg.inv(h00)
     reduced = np.einsum("rja,jab->rjb", cross, inverse)
     schur = linalg.cholesky(h11 - reduced.reshape(r, -1) @ cross.reshape(r, -1).T, lower=True) if r else h11
@@ -136,3 +147,27 @@ def leverage(layout: Layout, rows: list[np.ndarray], factored: Factored) -> tupl
         found.append(total)
     h = sum((row * item for row, item in zip(rows, found, strict=True)), np.zeros(len(layout.level)))
     return h, found
+
+
+def conditional(
+    layout: Layout, theta: np.ndarray, modes: Effects, factored: Factored, variance: float = 1.0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return each term's effects (levels, columns) and their conditional variances, the parameters held fixed."""
+    r = layout.r
+    p = linalg.cho_solve((factored.schur, True), np.eye(r)) if r else np.zeros((0, 0))
+    product = (p @ factored.reduced.reshape(r, -1)).reshape(factored.reduced.shape)
+    corner = factored.block_inverse + np.einsum("rja,rjb->jab", factored.reduced, product)
+    effects, variances = [], []
+    for t, (term, lower) in enumerate(zip(layout.terms, layout.factors(theta), strict=True)):
+        width = len(lower)
+        if term.group == layout.eliminated:
+            place = [layout.place(t, column) for column in range(width)]
+            spherical, inverse = modes[0][:, place], corner[:, place][:, :, place]
+        else:
+            span = layout.span(t)
+            spherical = modes[1][span].reshape(-1, width)
+            levels = np.arange(span.start, span.stop).reshape(-1, width)
+            inverse = p[levels[:, :, None], levels[:, None, :]]
+        effects.append(spherical @ lower.T)
+        variances.append(variance * np.einsum("ka,jab,kb->jk", lower, inverse, lower))
+    return effects, variances

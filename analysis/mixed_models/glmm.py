@@ -7,77 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, optimize, special, stats
+from scipy import optimize, special
 from threadpoolctl import threadpool_limits
 
-from bench.registry import LimenError
-
+from .blocks import conditional
+from .fit import MixedFit, check_full_rank, check_groups, positive, tables, vanished, without
 from .laplace import Binomial, Laplace
 from .terms import Layout, RandomTerm
 
-SINGULAR = 0.01
 STARTS = (0.5, 0.2, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GlmmFit:
-    """A fitted model.
-
-    Attributes
-    ----------
-    params, bse : Series (p,)
-        Fixed effects (log-odds, conditional on participant and item) and their standard errors; NaN if not converged.
-    covariance : DataFrame (p, p)
-        Covariance of the fixed effects, the uncertainty of the variances included.
-    covariances : list of DataFrame
-        Covariance matrix of each random term, in the order given.
-    log_likelihood : float
-        Laplace; binomial coefficients left out.
-    converged : bool
-        Scaled gradient below 1e-3 and a positive definite Hessian; else nothing but the flags may be printed.
-    flags : tuple of str
-        'singular', 'not_converged', 'separation'.
-    levels : mapping
-        Number of levels of each grouping factor.
-    """
-
-    params: pd.Series
-    bse: pd.Series
-    covariance: pd.DataFrame
-    covariances: list[pd.DataFrame]
-    theta: np.ndarray
-    log_likelihood: float
-    converged: bool
-    flags: tuple[str, ...]
-    levels: dict[str, int]
-    rows: int
-    gradient: float
-
-    @property
-    def aic(self) -> float:
-        return -2 * self.log_likelihood + 2 * (len(self.params) + len(self.theta))
-
-    @property
-    def bic(self) -> float:
-        return -2 * self.log_likelihood + (len(self.params) + len(self.theta)) * float(np.log(self.rows))
-
-    def sd(self, term: int) -> pd.Series:
-        """Return the standard deviations of one random term."""
-        table = self.covariances[term]
-        return pd.Series(np.sqrt(np.diag(table)), index=table.index)
-
-    def t_test(self, contrast: np.ndarray, df: float) -> tuple[float, float, float, float]:
-        """Return estimate, standard error, t and two-sided p of a contrast with design-based degrees of freedom."""
-        value = float(contrast @ self.params.to_numpy())
-        error = float(np.sqrt(contrast @ self.covariance.to_numpy() @ contrast))
-        return value, error, value / error, float(2 * stats.t.sf(abs(value / error), df))
-
-    def wald_test(self, contrasts: np.ndarray, df: float) -> tuple[float, float]:
-        """Return F and p of several contrasts (k, p) at once, on k and `df` degrees of freedom."""
-        values = contrasts @ self.params.to_numpy()
-        inner = contrasts @ self.covariance.to_numpy() @ contrasts.T
-        f = float(values @ np.linalg.solve(inner, values) / len(contrasts))
-        return f, float(stats.f.sf(f, len(contrasts), df))
 
 
 def fit_glmm(
@@ -89,7 +27,7 @@ def fit_glmm(
     offset: np.ndarray | None = None,
     eliminate: str | None = None,
     inference: bool = True,
-) -> GlmmFit:
+) -> MixedFit:
     """Fit `correct ~ design + random terms`, binomial with the logit link, by the Laplace approximation.
 
     Parameters
@@ -105,7 +43,7 @@ def fit_glmm(
 
     Returns
     -------
-    GlmmFit
+    MixedFit
         Its `converged` must be looked at before any number is printed.
 
     Raises
@@ -115,27 +53,17 @@ def fit_glmm(
     """
     x = design.to_numpy(dtype=float)
     names = [str(name) for name in design.columns]
-    _full_rank(x, names)
+    check_full_rank(x, names)
     n = np.ones(len(x)) if trials is None else np.asarray(trials, dtype=float)
     o = np.zeros(len(x)) if offset is None else np.asarray(offset, dtype=float)
     layout = Layout(terms, eliminate)
-    for group, levels in layout.levels.items():
-        if levels < 2:
-            raise LimenError(f"mixed model, grouping '{group}': it has one level; a random effect needs at least two.")
+    check_groups(layout)
     model = Laplace(Binomial(x, np.asarray(correct, dtype=float), n, o), layout)
     # The matrices are small: more threads would cost time and could change the last digit.
     with threadpool_limits(limits=1, user_api="blas"):
         start, scale = _naive(x, np.asarray(correct, dtype=float), n, o)
         best = _optimise(model, start, scale)
         return _result(model, names, best, scale if inference else None, int(n.sum()))
-
-
-def _full_rank(x: np.ndarray, names: list[str]) -> None:
-    _, r, order = linalg.qr(x, mode="economic", pivoting=True)
-    size = np.abs(np.diag(r))
-    redundant = [names[column] for column in order[np.flatnonzero(size < 1e-10 * size.max())]]
-    if redundant:
-        raise LimenError(f"mixed model, design: the columns {', '.join(redundant)} are combinations of the others.")
 
 
 def _naive(x: np.ndarray, y: np.ndarray, n: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,13 +110,7 @@ def _optimise(model: Laplace, start: np.ndarray, scale_beta: np.ndarray) -> _Opt
         if best.gradient < 1e-3:
             break
     assert best is not None
-    return _Optimum(best.beta, _positive(layout, best.theta), best.deviance, best.gradient)
-
-
-def _positive(layout: Layout, theta: np.ndarray) -> np.ndarray:
-    """Flip columns of the factors so that their diagonals are not negative; the deviance is even in each column."""
-    signs = {(t, low): -1.0 if theta[i] < 0 else 1.0 for i, (t, k, low) in enumerate(layout.entries) if k == low}
-    return np.array([value * signs[t, low] for value, (t, _, low) in zip(theta, layout.entries, strict=True)])
+    return _Optimum(best.beta, positive(layout, best.theta), best.deviance, best.gradient)
 
 
 def _hessian(model: Laplace, beta: np.ndarray, theta: np.ndarray, scale: np.ndarray, free: list[int]) -> np.ndarray:
@@ -209,9 +131,9 @@ def _hessian(model: Laplace, beta: np.ndarray, theta: np.ndarray, scale: np.ndar
     return (found + found.T) / 2
 
 
-def _result(model: Laplace, names: list[str], best: _Optimum, scale: np.ndarray | None, rows: int) -> GlmmFit:
+def _result(model: Laplace, names: list[str], best: _Optimum, scale: np.ndarray | None, rows: int) -> MixedFit:
     layout, p = model.layout, len(names)
-    zero = {(t, low) for i, (t, k, low) in enumerate(layout.entries) if k == low and best.theta[i] < SINGULAR}
+    zero = vanished(layout, best.theta)
     free = [i for i, (t, _, low) in enumerate(layout.entries) if (t, low) not in zero]
     hessian = None if scale is None else _hessian(model, best.beta, best.theta, scale, free)
     positive = hessian is None or bool(np.isfinite(hessian).all() and np.linalg.eigvalsh(hessian).min() > 0)
@@ -225,18 +147,17 @@ def _result(model: Laplace, names: list[str], best: _Optimum, scale: np.ndarray 
     covariance = np.full((p, p), np.nan)
     if converged and hessian is not None:
         covariance = 2 * np.linalg.inv(hessian)[:p, :p]
-    theta = np.array(
-        [0.0 if (t, low) in zero else value for value, (t, _, low) in zip(best.theta, layout.entries, strict=True)]
-    )
-    tables = [
-        pd.DataFrame(factor @ factor.T, index=list(term.names), columns=list(term.names))
-        for term, factor in zip(layout.terms, layout.factors(theta), strict=True)
-    ]
-    return GlmmFit(
+    theta = without(layout, best.theta, zero)
+    effects: list[np.ndarray] = []
+    variances: list[np.ndarray] = []
+    if converged and scale is not None:
+        effects, variances = conditional(layout, theta, *model.modes(best.beta, theta))
+    return MixedFit(
+        family="binomial",
         params=pd.Series(best.beta if converged else np.full(p, np.nan), index=names),
         bse=pd.Series(np.sqrt(np.diag(covariance)), index=names),
         covariance=pd.DataFrame(covariance, index=names, columns=names),
-        covariances=tables,
+        covariances=tables(layout, theta),
         theta=theta,
         log_likelihood=-best.deviance / 2 if converged else float("nan"),
         converged=converged,
@@ -244,4 +165,6 @@ def _result(model: Laplace, names: list[str], best: _Optimum, scale: np.ndarray 
         levels=dict(layout.levels),
         rows=rows,
         gradient=best.gradient,
+        effects=effects,
+        variances=variances,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from .blocks import Effects, Factored, at_rows, factor, gather, leverage, spread
+from .blocks import Effects, Factored, at_rows, factor, gather, leverage, products, spread
 from .terms import Layout
 
 FLOOR = 1e-12
@@ -71,9 +71,10 @@ class Laplace:
             in_theta[index] = (-2 * r + a - w * ms) @ z + 2 * (w * v) @ selected[i] + (s_rows[i] * v) @ r
         return penalised + factored.log_determinant, in_beta, in_theta
 
-    def modes(self, beta: np.ndarray, theta: np.ndarray) -> Effects:
-        """Return the spherical random effects at their mode."""
-        return self._mode(beta, self.layout.row_values(theta))[0]
+    def modes(self, beta: np.ndarray, theta: np.ndarray) -> tuple[Effects, Factored]:
+        """Return the spherical random effects at their mode, and H there."""
+        u, _, _, factored = self._mode(beta, self.layout.row_values(theta))
+        return u, factored
 
     def _mode(self, beta: np.ndarray, rows: list[np.ndarray]) -> tuple[Effects, np.ndarray, float, Factored]:
         fixed = self.data.offset + self.data.x @ beta
@@ -84,7 +85,8 @@ class Laplace:
             eta, penalised = self._penalised(fixed, rows, u)
         for _ in range(100):
             mean = special.expit(eta)
-            factored = factor(self.layout, rows, np.maximum(self.data.trials * mean * (1 - mean), FLOOR))
+            weights = np.maximum(self.data.trials * mean * (1 - mean), FLOOR)
+            factored = factor(products(self.layout, rows, weights))
             inner, outer = gather(self.layout, rows, self.data.successes - self.data.trials * mean)
             g = (inner - u[0], outer - u[1])
             step = factored.solve(g)

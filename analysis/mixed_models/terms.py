@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,7 @@ class Layout:
         self.q0 = self.levels[first]
         self.level = codes[first]
         self.slots: list[Slot] = []
+        self._spans: dict[int, slice] = {}
         offset = 0
         for t, term in enumerate(terms):
             width = term.values.shape[1]
@@ -75,7 +77,9 @@ class Layout:
                 dense = term.group != first
                 index = offset + codes[term.group] * width + column if dense else codes[first]
                 self.slots.append(Slot(t, column, dense, index, term.values[:, column]))
-            offset += self.levels[term.group] * width if term.group != first else 0
+            if term.group != first:
+                self._spans[t] = slice(offset, offset + self.levels[term.group] * width)
+                offset = self._spans[t].stop
         self.r = offset
         self.outer = [i for i, slot in enumerate(self.slots) if slot.dense]
         self.inner = [i for i, slot in enumerate(self.slots) if not slot.dense]
@@ -83,6 +87,21 @@ class Layout:
             (t, k, low) for t, term in enumerate(terms) for low in range(term.values.shape[1]) for k in range(low, term.values.shape[1])
         ]  # fmt: skip
         """Lower-triangle entries (term, row, column) of all factors, in the order of theta."""
+
+    def place(self, term: int, column: int) -> Any:
+        """Return where a column of a term stands: its position among the eliminated effects, or its slice of the dense ones."""
+        if self.terms[term].group == self.eliminated:
+            return next(
+                position
+                for position, i in enumerate(self.inner)
+                if (self.slots[i].term, self.slots[i].column) == (term, column)
+            )
+        span, width = self.span(term), self.terms[term].values.shape[1]
+        return slice(span.start + column, span.stop, width)
+
+    def span(self, term: int) -> slice:
+        """Return the columns of a dense term."""
+        return self._spans[term]
 
     def factors(self, theta: np.ndarray) -> list[np.ndarray]:
         """Arrange theta as one lower-triangular matrix a term."""

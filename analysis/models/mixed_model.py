@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from bench.registry import registered, unknown
 
-from ..mixed_models import GlmmFit, RandomTerm, fit_glmm
+from ..mixed_models import MixedFit, RandomTerm, fit_glmm
 from ..people import conditions_of
 from ..results import NAN, Estimate, Result, holm
 from ..separation import adjust, exact_estimate, exponentiate, separated_conditions
@@ -143,14 +143,14 @@ def _parts(trials: pd.DataFrame, contrasts: np.ndarray) -> list[Part]:
 
 def _by_rule(
     design: pd.DataFrame, trials: pd.DataFrame, contrasts: np.ndarray
-) -> tuple[GlmmFit, list[Part], list[dict[str, Any]]]:
+) -> tuple[MixedFit, list[Part], list[dict[str, Any]]]:
     """Start from every slope the design allows; drop the one with the largest p above .2, refit, repeat."""
     correct, parts = trials["correct"].to_numpy(), _parts(trials, contrasts)
     steps: list[dict[str, Any]] = []
 
-    done: dict[tuple[str, ...], GlmmFit] = {}
+    done: dict[tuple[str, ...], MixedFit] = {}
 
-    def fit(kept: list[Part]) -> GlmmFit:
+    def fit(kept: list[Part]) -> MixedFit:
         key = tuple(part.name for part in kept)
         if key not in done:
             done[key] = fit_glmm(design, correct, [part.term for part in kept], inference=False)
@@ -179,7 +179,7 @@ def _by_rule(
 
 
 def _contrasts(
-    fit: GlmmFit, parts: list[Part], cells: Mapping[str, np.ndarray], names: list[str], df: float, level: float, rows: int
+    fit: MixedFit, parts: list[Part], cells: Mapping[str, np.ndarray], names: list[str], df: float, level: float, rows: int
 ) -> list[Estimate]:  # fmt: skip
     beta, covariance = fit.params.to_numpy(), fit.covariance.to_numpy()
     spread = np.sqrt(sum(fit.sd(i).iloc[0] ** 2 * part.values**2 for i, part in enumerate(parts)))
@@ -242,7 +242,7 @@ def flag_disagreement(primary: Result, companion: Result) -> Result:
     return replace(primary, flags=(*primary.flags, "disagrees_with_companion")) if apart else primary
 
 
-def _sds(fit: GlmmFit, parts: list[Part]) -> dict[str, float]:
+def _sds(fit: MixedFit, parts: list[Part]) -> dict[str, float]:
     return {part.name: float(fit.sd(i).iloc[0]) for i, part in enumerate(parts)}
 
 
@@ -251,7 +251,7 @@ def _refused(aside: list[Estimate], *flags: str) -> Result:
                   estimates=tuple(aside), method="No contrast could be estimated; the flags say why.")  # fmt: skip
 
 
-def _method(parts: list[Part], steps: list[dict[str, Any]], fit: GlmmFit, df: float, level: float) -> str:
+def _method(parts: list[Part], steps: list[dict[str, Any]], fit: MixedFit, df: float, level: float) -> str:
     text = (
         "Logistic mixed model of each answer (Laplace approximation): condition against the baseline and centred session "
         f"contrasts as fixed effects, random terms {' + '.join(part.name for part in parts)}. Every slope the design allows "
