@@ -16,6 +16,8 @@ FLOOR = 1e-10
 """Least value of a factor: no part dies for good, and the loss never rises."""
 _LOOK = 10
 """Alternations between two looks at the error, each of which waits for the device."""
+_SOFT = 0.2
+"""What Ding adds to the indicators of clusters."""
 _DEAD = 1e-6
 """Share of the data's length below which a part carries nothing."""
 
@@ -72,27 +74,39 @@ def unit(atoms: Tensor, codes: Tensor, total: float) -> Tensor:
     return torch.where(alive[:, None], atoms / norms.where(norms > 0, 1), 0)
 
 
-def spread_rows(rows: Tensor, k: int, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Choose `k` rows far from each other, each in proportion to its squared distance to those before (k-means++).
+def rise_and_fall(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the positive and the negative parts of a matrix, both non-negative."""
+    return values.clamp_min(0), (-values).clamp_min(0)
+
+
+def multiply(factor: Tensor, rising: Tensor, falling: Tensor) -> None:
+    """Apply Ding's factor `sqrt(rising / falling)` in place; nothing falls below the floor, from where it may rise."""
+    factor.mul_((rising / falling.clamp_min(FLOOR**2)).sqrt()).clamp_min_(FLOOR)
+
+
+def clustered(rows: Tensor, k: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Start a factorisation at clusters around `k` rows far from each other, softened so that all entries can move.
+
+    The rows are chosen each in proportion to its squared distance to those before it (k-means++).
 
     Returns
     -------
-    index (k,) of the rows, and for every row which of them is nearest (n,)
+    codes (k, n), and non-negative weights (k, n) of the rows whose mixtures are the clusters' means, nearly
     """
-    chosen = [draws.integers(len(rows), 1)[0]]
-    nearest = torch.zeros(len(rows)).type_as(rows).long()
+    nearest = torch.zeros_like(rows[:, 0]).long()
     lengths = rows.square().sum(dim=1)
     distance = torch.full_like(lengths, torch.inf)
     for index in range(k):
-        centre = rows[chosen[-1]]
+        shares = torch.ones_like(lengths) if index == 0 else distance
+        cumulated = shares.double().cumsum(0)
+        point = draws.uniform(1).double() * cumulated[-1]
+        chosen = torch.searchsorted(cumulated, point, right=True).clamp_max(len(rows) - 1)
+        centre = rows[chosen[0]]
         found = (lengths - 2 * (rows @ centre) + centre.square().sum()).clamp_min(0)
-        nearest = torch.where(found < distance, torch.full_like(nearest, index), nearest)
+        nearest = nearest.masked_fill(found < distance, index)
         distance = torch.minimum(found, distance)
-        if index + 1 < k:
-            cumulated = distance.double().cumsum(0)
-            point = draws.uniform(1).double() * cumulated[-1]
-            chosen.append(torch.searchsorted(cumulated, point, right=True).clamp_max(len(rows) - 1)[0])
-    return torch.stack(chosen), nearest
+    codes = torch.nn.functional.one_hot(nearest, k).T.type_as(rows) + _SOFT
+    return codes.contiguous(), codes / (codes - _SOFT).sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def coded(name: str, atoms: Tensor, mean: Tensor, facts: dict[str, Any]) -> Dictionary:
