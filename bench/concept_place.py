@@ -21,7 +21,7 @@ from .spaces import ConceptData, Dictionary
 from .spaces.gather import by_position, concept_data
 from .store import Draft
 
-OF_ROWS = ("reconstruction", "stability", "structure")
+OF_ROWS = ("reconstruction", "sparsity", "stability", "structure")
 """Questions about the rows that a dictionary codes: asked of positions where it was fitted on positions."""
 TRAIN_POSITIONS = 8
 """Positions drawn from each training picture for them; one from each test picture, so that rows are independent."""

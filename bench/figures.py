@@ -100,7 +100,7 @@ def by_group(images: Artifact, artifacts: Mapping[str, Artifact], label: str, re
     axis.invert_yaxis()
     axis.set_xlabel(label, fontsize=8)
     axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
-    _frame(axis)
+    frame_axes(axis)
     return figure
 
 
@@ -145,7 +145,7 @@ def _score_panel(axis: Axes, part: pd.DataFrame, title: str, *, named: bool) -> 
     axis.invert_yaxis()
     better = {"up": "higher is better", "down": "lower is better", "none": "no direction"}[rows[0].direction]
     axis.set_title(f"{title}\n{better}, n = {rows[0].n}", fontsize=8, color=INK, loc="left")
-    _frame(axis)
+    frame_axes(axis)
 
 
 def curves(artifacts: Mapping[str, Artifact], metric: str) -> Figure:
@@ -170,7 +170,7 @@ def curves(artifacts: Mapping[str, Artifact], metric: str) -> Figure:
     axis.set_xlim(0, 100)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _frame(axis)
+    frame_axes(axis)
     return figure
 
 
@@ -214,7 +214,8 @@ def _bare(axis: Any) -> None:
         spine.set_visible(False)
 
 
-def _frame(axis: Axes) -> None:
+def frame_axes(axis: Axes) -> None:
+    """Leave the two axes that are read, in grey, with small figures."""
     axis.tick_params(labelsize=7, colors=INK)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)

@@ -12,12 +12,14 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import figures
+from . import concept_page, figures
+from .plan import registered_name
 from .registry import METRICS, LimenError
 from .store import Artifact, Store, latest
 
@@ -42,6 +44,11 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "n/a"
     return f"{value:.3f}".replace("-", "−")
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name break after its underscores and opening brackets."""
+    return Markup(escape(name).replace("_", Markup("_<wbr>")).replace("(", Markup("<wbr>(")))
 
 
 def boards(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -183,11 +190,43 @@ def write_report(run: Artifact, store: Store, output: Path) -> Path:
     (output / "table.csv").write_text(format_table(table, "csv"), encoding="utf-8")
     (output / "table.tex").write_text(format_table(table, "latex"), encoding="utf-8")
     page = output / "report.html"
-    page.write_text(_page(run, table, pictures), encoding="utf-8")
+    page.write_text(_page(run, store, table, pictures), encoding="utf-8")
     return page
 
 
 def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tuple[str, str, Figure]]:
+    drawn: dict[str, tuple[str, str, Figure]] = {}
+    if run.config["attributions"]:
+        drawn |= _map_figures(run, store)
+    for name, title, caption, figure in concept_page.drawings(_fits(run, store)):
+        drawn[name] = (title, caption, figure)
+    blank = concept_page.blank_networks(run)
+    shown = table[~table["network"].isin(blank)]
+    drawn["scores"] = (
+        "Scores against their null",
+        "Mean over samples with a 95 % bootstrap interval; the band is the interval of the null (random maps or "
+        "random dictionaries); hollow markers cannot be told from it. Green: the ceiling, where there is one.",
+        figures.scores(shown),
+    )
+    crops = {
+        fit.label: fit.dictionary
+        for fit in _fits(run, store)
+        if fit.importance is None and "crops.safetensors" in fit.dictionary.manifest["files"]
+    }
+    if crops:
+        drawn["concepts"] = (
+            "Concepts",
+            "For each dictionary, the image regions that activate an atom most, one row an atom.",
+            figures.concepts(crops),
+        )
+    return drawn
+
+
+def _fits(run: Artifact, store: Store) -> list[concept_page.Fit]:
+    return concept_page.trained(concept_page.fits_of(run, store), run)
+
+
+def _map_figures(run: Artifact, store: Store) -> dict[str, tuple[str, str, Figure]]:
     parents: Mapping[str, str] = run.manifest["parents"]
     drawn: dict[str, tuple[str, str, Figure]] = {}
     maps = {
@@ -214,12 +253,6 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
             "random maps get.",
             figures.by_group(images, located, "share of positive credit in the region", "null"),
         )
-    drawn["scores"] = (
-        "Scores against their null",
-        "Mean over images with a 95 % bootstrap interval; the band is the interval of the null (random maps or "
-        "random dictionaries); hollow markers cannot be told from it.",
-        figures.scores(table),
-    )
     for metric in ("deletion", "insertion"):
         curves = _of_metric(parents, store, metric)
         if curves:
@@ -228,18 +261,6 @@ def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tupl
                 "Mean probability of the answered class over images; lower is better for deletion, higher for insertion.",
                 figures.curves(curves, metric),
             )
-    crops = {
-        role.split("/", 1)[1]: store.open("dictionaries", key)
-        for role, key in parents.items()
-        if role.startswith("dictionaries/") and role.endswith("seed 0")
-    }
-    crops = {name: artifact for name, artifact in crops.items() if "crops.safetensors" in artifact.manifest["files"]}
-    if crops:
-        drawn["concepts"] = (
-            "Concepts",
-            "For each dictionary, the image regions that activate an atom most, one row an atom.",
-            figures.concepts(crops),
-        )
     return drawn
 
 
@@ -258,21 +279,32 @@ def _png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _page(run: Artifact, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]]) -> str:
+def _page(run: Artifact, store: Store, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["number"] = number
-    cards = {name: METRICS.card(name.split(" (")[0]) for name in dict.fromkeys(table["metric"])}
+    environment.filters |= {"number": number, "breakable": breakable}
+    cards = {name: METRICS.card(registered_name(name)) for name in dict.fromkeys(table["metric"])}
+    blank = concept_page.blank_networks(run)
     conventions = table.drop_duplicates("metric")[["metric", "convention"]].to_dict("records")
     return environment.get_template("report.html").render(
         run=run,
-        boards=[_board_rows(title, part) for title, part in boards(table)],
+        networks=list(
+            dict.fromkeys([*(run.config["network"] if run.config["attributions"] else ()), *_concept_networks(run)])
+        ),
+        boards=[_board_rows(title, part) for title, part in boards(table[~table["network"].isin(blank)])],
         pictures=pictures,
+        concepts=concept_page.cards(_fits(run, store)),
+        controls=concept_page.controls(run, table),
         cards=cards,
         conventions=conventions,
         arrows=ARROWS,
     )
+
+
+def _concept_networks(run: Artifact) -> Sequence[str]:
+    concepts = run.config.get("concepts")
+    return (concepts["network"] or run.config["network"]) if concepts else ()
 
 
 def _board_rows(title: str, part: pd.DataFrame) -> dict[str, Any]:
