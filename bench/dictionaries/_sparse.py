@@ -110,6 +110,26 @@ class Encoder:
     offset: Tensor
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What an encoder in the units of the activations is made of.
+
+    Attributes
+    ----------
+    filters : float32 (k, d), for rows in the units of the activations, centred
+    bias : float32 (k,)
+    gain : float32 (k,), from codes in standardised units to codes of unit atoms
+    atoms : float32 (k, d), in standardised units
+    scale : float32 (d,), standardised = centred / scale
+    """
+
+    filters: Tensor
+    bias: Tensor
+    gain: Tensor
+    atoms: Tensor
+    scale: Tensor
+
+
 class Sparsity(Protocol):
     """How answers of the filters become codes."""
 
@@ -128,8 +148,8 @@ class Sparsity(Protocol):
     def project(self) -> None:
         """Put its parameters back where they are allowed."""
 
-    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
-        """Return the name and the parameters of the encoder that repeats it; `gain` (k,) multiplies the codes."""
+    def encoder(self, trained: Trained) -> tuple[str, dict[str, Tensor]]:
+        """Return the name and the parameters of the encoder that repeats it in the units of the activations."""
 
 
 class Autoencoder:
@@ -183,8 +203,8 @@ class Autoencoder:
         error, squares = self.errors(rows - self.encoder.offset, codes, atoms)
         loss = squares / (step.rows * rows.shape[1]) + penalty
         if self.revival is not None:
-            encoder = self.encoder
-            loss = loss + self.revival.loss(rows, error, encoder.filters, encoder.bias, encoder.offset, atoms, step)
+            own = self.encoder
+            loss = loss + self.revival.loss(rows, error, own.filters, own.bias, own.offset, atoms, step)
             self.revival.watch(codes.fired(len(atoms)), step)
         return loss
 
@@ -368,15 +388,20 @@ def _trained(fitted: Fitted, schedule: Schedule) -> dict[str, Any]:
 
 def folded(name: str, model: Autoencoder, provenance: Mapping[str, Any]) -> Dictionary:
     """Return a trained autoencoder as a dictionary: unit atoms, with the standardisation inside filters and gain."""
-    directions = model.atoms().detach() * model.scale
-    gain = torch.linalg.vector_norm(directions, dim=1)
-    encoder, parameters = model.sparsity.encoder(
-        model.encoder.filters.detach() / model.scale, model.encoder.bias.detach(), gain
+    own, scale, atoms = model.encoder, model.scale, model.atoms().detach()
+    directions = atoms * scale
+    trained = Trained(
+        filters=own.filters.detach() / scale,
+        bias=own.bias.detach(),
+        gain=torch.linalg.vector_norm(directions, dim=1),
+        atoms=atoms,
+        scale=scale,
     )
+    encoder, parameters = model.sparsity.encoder(trained)
     return Dictionary(
         name=name,
         atoms=unit(directions),
-        mean=model.mean + model.scale * model.encoder.offset.detach(),
+        mean=model.mean + scale * own.offset.detach(),
         encoder=encoder,
         signed=False,
         parameters=parameters,

@@ -15,7 +15,7 @@ from ..engine.sparse_fit import Step
 from ..engine.sparse_fit_products import chosen_answers, largest
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary
-from ._sparse import Codes, Encoder, Progress, Standardise, Training, count_active, fit_autoencoder
+from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, count_active, fit_autoencoder
 
 _MEMORY = 0.99
 """Weight of the past in the running mean of the smallest kept answer."""
@@ -151,12 +151,12 @@ class BatchTopK:
     def project(self) -> None:
         """Do nothing."""
 
-    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+    def encoder(self, trained: Trained) -> tuple[str, dict[str, Tensor]]:
         """Return the encoder 'threshold' with the running mean, corrected for its start at zero."""
         threshold = torch.where(self.seen > 0, self.threshold / self.seen.clamp_min(1e-12), 0.0)
         return "threshold", {
-            "filters": filters,
-            "bias": bias,
-            "gain": gain,
-            "threshold": threshold.detach().expand_as(bias),
+            "filters": trained.filters,
+            "bias": trained.bias,
+            "gain": trained.gain,
+            "threshold": threshold.detach().expand_as(trained.bias),
         }

@@ -17,7 +17,7 @@ from ..engine.sparse_fit import Step
 from ..engine.sparse_fit_products import answers
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary
-from ._sparse import Codes, Encoder, Progress, Standardise, Training, fit_autoencoder
+from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, fit_autoencoder
 
 Kernel = Literal[
     "rectangle", "triangle", "epanechnikov", "biweight", "cosine", "gaussian", "logistic", "cauchy", "silverman"
@@ -42,7 +42,7 @@ def jumprelu(
     penalty: float = 1.0,
     kernel: Kernel = "rectangle",
     bandwidth: float = 0.05,
-    threshold: float = 0.1,
+    threshold: float = 0.5,
     steps: int | None = None,
     batch_size: int = 1024,
     learning_rate: float | None = None,
@@ -145,12 +145,12 @@ class Jump:
         """Keep the thresholds at 0 or more."""
         self.threshold.clamp_min_(0)
 
-    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+    def encoder(self, trained: Trained) -> tuple[str, dict[str, Tensor]]:
         """Return the encoder 'threshold'."""
         return "threshold", {
-            "filters": filters,
-            "bias": bias,
-            "gain": gain,
+            "filters": trained.filters,
+            "bias": trained.bias,
+            "gain": trained.gain,
             "threshold": self.threshold.detach().clamp_min(0),
         }
 

@@ -14,7 +14,7 @@ from ..engine.sparse_fit import Step
 from ..engine.sparse_fit_products import answers
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary
-from ._sparse import Codes, Encoder, Progress, Standardise, Training, fit_autoencoder
+from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, fit_autoencoder
 
 
 @dictionary(
@@ -31,7 +31,7 @@ def sae(
     k: int,
     *,
     draws: Draws,
-    penalty: float = 1.0,
+    penalty: float = 2.0,
     steps: int | None = None,
     batch_size: int = 1024,
     learning_rate: float | None = None,
@@ -124,6 +124,6 @@ class Rectified:
     def project(self) -> None:
         """Do nothing."""
 
-    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+    def encoder(self, trained: Trained) -> tuple[str, dict[str, Tensor]]:
         """Return the encoder 'relu'; the gain goes through a rectifier, so filters and bias can hold it."""
-        return "relu", {"filters": filters * gain[:, None], "bias": bias * gain}
+        return "relu", {"filters": trained.filters * trained.gain[:, None], "bias": trained.bias * trained.gain}

@@ -15,7 +15,7 @@ from ..engine.sparse_fit import Step
 from ..engine.sparse_fit_products import Places, chosen_answers, largest_in_rows
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary
-from ._sparse import Codes, Encoder, Progress, Standardise, Training, count_active, fit_autoencoder
+from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, count_active, fit_autoencoder
 
 
 @dictionary(
@@ -124,6 +124,11 @@ class TopK:
     def project(self) -> None:
         """Do nothing."""
 
-    def encoder(self, filters: Tensor, bias: Tensor, gain: Tensor) -> tuple[str, dict[str, Tensor]]:
+    def encoder(self, trained: Trained) -> tuple[str, dict[str, Tensor]]:
         """Return the encoder 'topk'."""
-        return "topk", {"filters": filters, "bias": bias, "gain": gain, "active": torch.tensor(float(self.active))}
+        return "topk", {
+            "filters": trained.filters,
+            "bias": trained.bias,
+            "gain": trained.gain,
+            "active": torch.tensor(float(self.active)),
+        }
