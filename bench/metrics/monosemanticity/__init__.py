@@ -1,0 +1,1 @@
+"""Are the images that one atom answers to alike?"""

@@ -1,0 +1,1 @@
+"""Are the atoms directions that the network reads?"""

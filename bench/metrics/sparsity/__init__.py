@@ -1,0 +1,1 @@
+"""How few atoms speak at once?"""
