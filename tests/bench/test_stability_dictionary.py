@@ -7,9 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bench.engine import Draws
+from bench.metrics.stability import _matching
+from bench.metrics.stability._matching import TOLERANCE, match
+from bench.metrics.stability.dictionary_stability import _alike
 from bench.records import Measurement
 from bench.registry import METRICS, LimenError
 from bench.spaces.concept_data import ConceptData
@@ -108,8 +112,9 @@ def test_every_pair_is_a_sample_with_r2_beside_it() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (({"data": "a", "draws": "1"}, {"data": "a", "draws": "2"}), "the fits differ in seed;"),
-        (({"data": "a", "draws": "1"}, {"data": "b", "draws": "2"}), "the fits differ in data and seed;"),
+        (({"data": "a", "draws": "1"}, {"data": "a", "draws": "2"}), "stability across seeds;"),
+        (({"data": "a", "draws": "1"}, {"data": "b", "draws": "2"}), "stability across seeds and resampled data;"),
+        (({"data": "a", "draws": "1"}, {"data": "b", "draws": "1"}), "stability across resampled data;"),
         (({}, {}), "the fits differ in nothing on record;"),
     ],
 )
@@ -134,3 +139,73 @@ def test_the_same_draws_give_the_same_null() -> None:
 def test_dictionaries_that_cannot_be_compared_are_refused(atoms: list[Tensor], sentence: str) -> None:
     with pytest.raises(LimenError, match=sentence):
         stability(*(made(part) for part in atoms))
+
+
+def unit(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows.double(), dim=1)
+
+
+def clustered(k: int, seed: int, shared: float) -> Tensor:
+    return unit(numbers(k, 24, seed=seed) + shared * torch.ones(24))
+
+
+PAIRS = {
+    "strangers": lambda: (clustered(700, 0, 0), clustered(700, 1, 0)),
+    "around one direction": lambda: (clustered(700, 0, 3), clustered(700, 1, 3)),
+    "noisy copies": lambda: (clustered(700, 0, 0), unit(clustered(700, 0, 0).flip(0) + 0.1 * numbers(700, 24))),
+    "copies": lambda: (clustered(700, 0, 0), clustered(700, 0, 0).flip(0)),
+    "repeated atoms": lambda: (clustered(100, 0, 0).repeat(7, 1), clustered(700, 1, 0)),
+    "fewer than": lambda: (clustered(500, 0, 1), clustered(700, 1, 1)),
+    "more than": lambda: (clustered(700, 0, 1), clustered(500, 1, 1)),
+    "all but one away": lambda: (-clustered(300, 0, 9), clustered(500, 1, 9)),
+}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("held", [True, False])
+def test_the_fast_matching_is_as_good_as_the_dense_one(
+    monkeypatch: pytest.MonkeyPatch, kind: str, signed: bool, held: bool
+) -> None:
+    monkeypatch.setattr(_matching, "_DENSE", 0)
+    monkeypatch.setattr(_matching, "_HELD", 2**30 if held else 0)
+    monkeypatch.setattr(_matching, "_BLOCK", 2**16)
+    first, second = PAIRS[kind]()
+    found = match(first, second, signed)
+    gains = (first @ second.T).numpy()
+    gains = np.abs(gains) if signed else gains
+    best = gains[linear_sum_assignment(gains, maximize=True)].sum() / max(gains.shape)
+    reached = gains[found.first, found.second].sum() / max(gains.shape)
+    assert reached == pytest.approx(found.gains.sum() / max(gains.shape), abs=1e-12)
+    assert len(set(found.first)) == len(set(found.second)) == min(gains.shape)
+    assert found.gap <= TOLERANCE
+    assert best - found.gap - 1e-7 <= reached <= best + 1e-12
+
+
+def test_a_search_cut_short_tells_what_it_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_matching, "_DENSE", 0)
+    monkeypatch.setattr(_matching, "_ROUNDS", 1)
+    monkeypatch.setattr(_matching, "_CANDIDATES", 2)
+    first, second = PAIRS["around one direction"]()
+    found = match(first, second, signed=False)
+    gains = (first @ second.T).numpy()
+    best = gains[linear_sum_assignment(gains, maximize=True)].sum() / 700
+    assert found.gap > TOLERANCE
+    assert best <= found.gains.sum() / 700 + found.gap
+
+
+def test_many_atoms_have_one_null_draw_that_tells_the_next() -> None:
+    pair = [made(numbers(2000, 24, seed=seed), signed=False) for seed in (1, 2)]
+    rows = numbers(20, 24, seed=99)
+    metric, data = METRICS.load("dictionary_stability"), ConceptData(rows, rows)
+    one, other = (metric(pair, data, draws=Draws(seed)) for seed in (0, 1))
+    assert one.null == pytest.approx(other.null, abs=2e-3)
+    assert one.values == pytest.approx(one.null, abs=2e-3)
+    assert one.extra["gap"][0] <= TOLERANCE
+
+
+def test_atoms_drawn_alike_have_the_covariance_of_the_found_ones() -> None:
+    atoms = (numbers(4000, 5) @ numbers(5, 5, seed=1) + 2).double()
+    drawn = _alike(atoms, Draws(0))
+    torch.testing.assert_close(drawn.mean(dim=0), atoms.mean(dim=0), rtol=0, atol=0.2)
+    torch.testing.assert_close(drawn.T.cov(), atoms.T.cov(), rtol=0.15, atol=0.3)
