@@ -77,13 +77,17 @@ def _spread(entries: Entries, k: int) -> Tensor:
     return values.new_zeros(len(values), k).scatter_add(1, indices, values)
 
 
-def _shared_topk(centred: Tensor, dictionary: Dictionary) -> Tensor:
-    """Average the answers of several networks' filters, side by side in one row, and keep the `active` largest."""
+def _shared_topk_entries(centred: Tensor, dictionary: Dictionary) -> Entries:
     parameters = dictionary.parameters
     count = len(parameters["widths"])
     answers = (parameters["biases"].mean(dim=0) + centred @ parameters["filters"].T / count).relu()
     values, indices = answers.topk(int(parameters["active"]), dim=1)
-    return torch.zeros_like(answers).scatter(1, indices, values) * parameters["gain"]
+    return values * parameters["gain"][indices], indices
+
+
+def _shared_topk(centred: Tensor, dictionary: Dictionary) -> Tensor:
+    """Average the answers of several networks' filters, side by side in one row, and keep the `active` largest."""
+    return _spread(_shared_topk_entries(centred, dictionary), dictionary.k)
 
 
 def _threshold(centred: Tensor, dictionary: Dictionary) -> Tensor:
@@ -112,6 +116,7 @@ side by side `biases` (M, k) and `widths` (M,), how many of the d features are e
 ENTRIES: Mapping[str, Callable[[Tensor, Dictionary], Entries]] = {
     "nearest": _nearest_entries,
     "topk": _topk_entries,
+    "shared_topk": _shared_topk_entries,
     "pursuit": _pursuit_entries,
 }
 """The encoders whose rows all have the same number of entries: values and indices (n, entries) of the same codes."""

@@ -50,6 +50,9 @@ def dictionary(encoder: str) -> Dictionary:
         "threshold": torch.linspace(0.1, 0.4, k),
         "centroids": filters,
         "active": torch.tensor(3.0),
+        "biases": torch.linspace(-0.5, 0.5, 2 * k).reshape(2, k),
+        "widths": torch.tensor([4.0, 5.0]),
+        "scale": torch.linspace(0.8, 1.2, D),
     }
     mean = torch.zeros(D) if encoder in ("identity", "nnls") else normal(D, seed=2) / 4
     needed = {name: offers[name] for name in ENCODERS[encoder][1]}

@@ -1,0 +1,1 @@
+"""Does one code say the same for several networks?"""
