@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -94,7 +94,18 @@ class Place:
         """Both splits as the rows that dictionaries are fitted on: a few positions of each picture, or the pictures."""
         if not self.spec.positions:
             return self.data
-        return ConceptData(train=self._drawn("train", TRAIN_POSITIONS), test=self._drawn("test", 1))
+        return replace(
+            self.data,
+            train=self._drawn("train", TRAIN_POSITIONS),
+            test=self._drawn("test", 1),
+            train_labels=None,
+            test_labels=None,
+            label_names=(),
+            train_maps=None,
+            test_position_labels=None,
+            layers={},
+            noisy=None,
+        )
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -108,7 +119,8 @@ class Place:
 
     def asked(self, metric: Method) -> ConceptData:
         """Return the rows that a metric of dictionaries is asked about."""
-        return self.rows if METRICS.group(metric.name) in OF_ROWS else self.data
+        of_rows = METRICS.group(metric.name) in OF_ROWS and metric.options.get("at") != "positions"
+        return self.rows if of_rows else self.data
 
     def head(self) -> Callable[[Tensor], Tensor] | None:
         """Return the network after the layer, as a function of what dictionaries are fitted on."""
