@@ -163,7 +163,8 @@ class Shared:
 
     def loss(self, batch: Tensor, step: Step) -> Tensor:
         """Encode by the network drawn for this step; return the squared error of all, and the auxiliary loss."""
-        drawn = int(step.draws.integers(len(self.widths), 1))
+        # By numpy, on the host: a number drawn where the rows are would have to be waited for.
+        drawn = int(step.draws.spawn("network").numpy().integers(len(self.widths)))
         rows = (batch - self.mean) / self.scale
         atoms, encoder, own = self.atoms(), self.encoder(drawn), rows.split(self.widths, dim=1)[drawn]
         codes, _ = self.sparsity.codes(own.contiguous(), encoder, atoms, step)

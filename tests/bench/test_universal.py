@@ -187,7 +187,9 @@ def model() -> Shared:
 @pytest.mark.parametrize("drawn", [0, 1])
 def test_a_step_moves_one_encoder_and_all_decoders_by_their_whole_gradient(drawn: int) -> None:
     one = model()
-    draws = next(each for each in (Draws(seed) for seed in range(20)) if int(each.spawn().integers(2, 1)) == drawn)
+    draws = next(
+        each for each in (Draws(seed) for seed in range(20)) if each.spawn("network").numpy().integers(2) == drawn
+    )
     batch = torch.randn(8, 7, generator=torch.Generator().manual_seed(1))
     step = Step(0, 1, 8, World(torch.zeros(1).device), draws)
     one.loss(batch, step).backward()
