@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ from ..engine import Activations, Draws
 from ..registry import LimenError
 from ..spaces.dictionary import Dictionary, check_k
 from ._lloyd import kmeans_centroids
-from ._sparse import Progress, Training, fit_autoencoder, stream
-from .topk import TopK
+from ._sparse import Autoencoder, Free, Progress, Sparsity, Training, fit_autoencoder, stream, unit
 
 Start = Literal["points", "eye", "random"]
+FreeStart = Literal["random", "centroids", "mixtures"]
 _A_CONCEPT = 4
 """Points for every atom where nothing is said; so many rows a point, at least."""
 
@@ -29,10 +29,8 @@ class Archetypes:
     ----------
     points : float (n', d)
         `C`, in standardised units.
-    weights : float (k, n') or (k, m)
+    weights : float (k, n')
         `W`, not negative, each row with a positive sum.
-    neighbours : int64 (k, m), optional
-        The points that an atom may mix; all of them where it is not given.
     delta : float
         Most length of a row of `Lambda`; 0 makes no `Lambda`.
     scaled : bool
@@ -44,11 +42,10 @@ class Archetypes:
         points: Tensor,
         weights: Tensor,
         *,
-        neighbours: Tensor | None = None,
         delta: float = 0.0,
         scaled: bool = False,
     ) -> None:
-        self.points, self.neighbours, self.delta = points.clone(), neighbours, delta
+        self.points, self.delta = points.clone(), delta
         self.weights = (weights / weights.sum(dim=1, keepdim=True)).requires_grad_()
         self.shift = points.new_zeros(len(weights), points.shape[1]).requires_grad_() if delta > 0 else None
         self.log_scale = points.new_zeros(1).requires_grad_() if scaled else None
@@ -59,17 +56,13 @@ class Archetypes:
         return {"weights": self.weights} | {name: leaf for name, leaf in more.items() if leaf is not None}
 
     def buffers(self) -> Mapping[str, Tensor]:
-        """Return the fixed points, and which of them an atom may mix."""
-        return {"points": self.points} | ({} if self.neighbours is None else {"neighbours": self.neighbours})
+        """Return the fixed points."""
+        return {"points": self.points}
 
     def __call__(self) -> Tensor:
         """Return `W C + Lambda`, times the learned scale; (k, d)."""
-        if self.neighbours is None:
-            atoms = self.weights @ self.points
-        else:
-            atoms = torch.nn.functional.embedding_bag(
-                self.neighbours, self.points, mode="sum", per_sample_weights=self.weights
-            )
+        # In float32 also where products run in bfloat16: what reads the atoms gathers them.
+        atoms = (self.weights @ self.points).float()
         if self.shift is not None:
             atoms = atoms + self.shift
         return atoms if self.log_scale is None else atoms * self.log_scale.exp()
@@ -96,7 +89,6 @@ class Hull:
     init : 'points' starts each atom on a point of its own, drawn by the seed; 'eye' on the first k points, as published;
         'random' on a random mixture of all
     centroids_seed : seeds the centroids instead of the fit's own draws, so that fits on the same data share them
-    neighbours : atoms mix only so many points, those nearest to where they start; None is all
     scaled : the atoms share a learned factor
     """
 
@@ -104,7 +96,6 @@ class Hull:
     delta: float = 0.0
     init: Start = "points"
     centroids_seed: int | None = None
-    neighbours: int | None = None
     scaled: bool = False
 
     def count(self, rows: int, k: int, name: str) -> int:
@@ -122,11 +113,6 @@ class Hull:
                 f"dictionary '{name}', option 'points': given {count} for {k} atoms, allowed is {k}, the number of "
                 f"atoms, to {rows}, the number of rows."
             )
-        if self.neighbours is not None and not 1 <= self.neighbours <= count:
-            raise LimenError(
-                f"dictionary '{name}', option 'neighbours': given {self.neighbours}, allowed is 1 to {count}, the "
-                "number of points."
-            )
         if not 0 <= self.delta < float("inf"):
             raise LimenError(f"dictionary '{name}', option 'delta': given {self.delta}, allowed is 0 or more.")
         return count
@@ -141,12 +127,7 @@ class Hull:
             chosen = torch.arange(k) if self.init == "eye" else draws.permutation(count)[:k]
             weights = torch.zeros_like(points[:1, :1]).repeat(k, count)
             weights[torch.arange(k), chosen] = 1.0
-        near = None
-        if self.neighbours is not None:
-            near = torch.cdist(weights / weights.sum(dim=1, keepdim=True) @ points, points)
-            near = near.topk(self.neighbours, dim=1, largest=False).indices
-            weights = weights.gather(1, near)
-        return Archetypes(points, weights, neighbours=near, delta=self.delta, scaled=self.scaled)
+        return Archetypes(points, weights, delta=self.delta, scaled=self.scaled)
 
 
 def centroids(activations: Tensor | Activations, count: int, draws: Draws, seed: int | None) -> Tensor:
@@ -161,6 +142,52 @@ def centroids(activations: Tensor | Activations, count: int, draws: Draws, seed:
     return kmeans_centroids(activations, count, draws=stream_of)
 
 
+def free_start(
+    name: str, k: int, draws: Draws, *, init: FreeStart, points: int | None, centroids_seed: int | None
+) -> Callable[[Activations, Tensor, Tensor, Tensor], Free] | None:
+    """Return what makes unconstrained unit atoms that start where those of an archetypal fit do; None is at random.
+
+    Raises
+    ------
+    LimenError
+        If there is something to say of centroids that are not used.
+    """
+    if init == "random":
+        if points is not None or centroids_seed is not None:
+            raise LimenError(
+                f"dictionary '{name}', options 'points' and 'centroids_seed': given {points} and {centroids_seed} with "
+                "init = 'random', allowed is nothing; init = 'centroids' or 'mixtures' reads them."
+            )
+        return None
+    hull = Hull(points=points, init="eye" if init == "centroids" else "random", centroids_seed=centroids_seed)
+
+    def atoms(rows: Activations, mean: Tensor, scale: Tensor, start: Tensor) -> Free:
+        return Free(unit(_start(hull, name, rows, mean, scale, k, draws)().detach()))
+
+    return atoms
+
+
+def _start(hull: Hull, name: str, rows: Activations, mean: Tensor, scale: Tensor, k: int, draws: Draws) -> Archetypes:
+    points = centroids(rows, hull.count(len(rows), k, name), draws, hull.centroids_seed).type_as(mean)
+    return hull.atoms((points - mean) / scale, k, draws.spawn("weights"))
+
+
+class Conic(Autoencoder):
+    """An autoencoder without an offset: what it decodes stays in the cone of the atoms."""
+
+    def __init__(self, *parts: Any, **more: Any) -> None:
+        super().__init__(*parts, **more)
+        self.encoder.offset.requires_grad_(False)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return all leaves but the offset."""
+        return {name: leaf for name, leaf in super().parameters().items() if name != "offset"}
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return the offset, which stays 0, with the rest."""
+        return super().buffers() | {"offset": self.encoder.offset}
+
+
 def fit_archetypal(
     name: str,
     activations: Tensor | Activations,
@@ -168,32 +195,30 @@ def fit_archetypal(
     *,
     draws: Draws,
     hull: Hull,
-    active: int,
+    sparsity: Sparsity,
     training: Training,
+    options: Mapping[str, Any],
     checkpoint: Path | None = None,
     progress: Progress = None,
 ) -> Dictionary:
-    """Train a TopK autoencoder whose atoms lie in, or near, the hull of centroids of the rows.
+    """Train an autoencoder whose atoms lie in, or near, the hull of centroids of the rows.
 
-    The atoms' lengths in the hull are the encoder's `gain`: `gain[:, None] * atoms + mean` is `W C + Lambda` in the
-    units of the activations where nothing but a shared scale was divided out.
+    The atoms' lengths in the hull are the encoder's `gain`: `gain[:, None] * atoms` is `W C + Lambda`, from the mean of
+    the rows, in the units of the activations. Rows that are not standardised are not centred either: then there is no
+    offset, and what is decoded lies in the cone of the rows.
     """
     rows = stream(activations, name)
     count = hull.count(len(rows), k, name)
-
-    def atoms(rows: Activations, mean: Tensor, scale: Tensor, start: Tensor) -> Archetypes:
-        points = centroids(rows, count, draws, hull.centroids_seed).type_as(mean)
-        return hull.atoms((points - mean) / scale, k, draws.spawn("weights"))
-
     return fit_autoencoder(
         name,
         rows,
         k,
         draws=draws,
-        sparsity=lambda filters, schedule: TopK(active),
+        sparsity=lambda filters, schedule: sparsity,
         training=training,
-        options={"active": active, **vars(hull), "points": count},
-        atoms=atoms,
+        options={**options, **vars(hull), "points": count},
+        atoms=lambda rows, mean, scale, start: _start(hull, name, rows, mean, scale, k, draws),
+        kind=Conic if training.standardise == "none" else Autoencoder,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -366,7 +366,7 @@ def fit_autoencoder(
     filters = unit(decoder().detach())
     revival = Revival(filters, training.patience(schedule, len(rows)), training.revive) if training.revive else None
     model = kind(filters, decoder, sparsity(filters, schedule), mean, scale, revival)
-    if training.standardise == "none":
+    if training.standardise == "none" and model.encoder.offset.requires_grad:
         model.encoder.offset.data.copy_(rows.moments()[0])
     facts = fitted_on(rows, draws, k=k, **options, **vars(training))
     fitted = fit_sparse(

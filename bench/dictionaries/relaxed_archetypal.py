@@ -11,8 +11,8 @@ from ..engine.precision import Precision
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary
 from ._archetypes import Hull, Start, fit_archetypal
-from ._sparse import Progress, Standardise, Training
-from .topk import count_active
+from ._sparse import Progress, Standardise, Training, count_active
+from .topk import TopK
 
 
 @dictionary(
@@ -40,12 +40,11 @@ def relaxed_archetypal(
     points: int | None = None,
     init: Start = "points",
     centroids_seed: int | None = None,
-    neighbours: int | None = None,
     scaled: bool = False,
     active: int | float | None = None,
     steps: int | None = None,
-    batch_size: int = 4096,
-    learning_rate: float = 1e-3,
+    batch_size: int = 1024,
+    learning_rate: float | None = None,
     standardise: Standardise = "scale",
     revive: float = 1 / 32,
     dead_after: int | None = None,
@@ -69,11 +68,10 @@ def relaxed_archetypal(
         'random' on a random mixture of all centroids
     centroids_seed : seed of k-means; None refits the centroids with the seed of the fit, a number lets fits on the same
         data share them, as the published ones do
-    neighbours : an atom mixes only so many centroids, those nearest to where it starts, which makes a large n' cheap;
-        None is all
     scaled : multiply all atoms by one learned factor
     active, steps, batch_size, learning_rate, standardise, revive, dead_after, precision, checkpoint, progress
-        As for `topk`.
+        As for `topk`; 'none' does not centre either: no offset is learned, and what is decoded lies in the cone of the
+        data.
 
     Returns
     -------
@@ -89,6 +87,7 @@ def relaxed_archetypal(
     ----------
     Fel et al. 2025, arXiv:2502.12892
     """
+    kept = count_active(active, k, "relaxed_archetypal")
     return fit_archetypal(
         "relaxed_archetypal",
         activations,
@@ -99,10 +98,9 @@ def relaxed_archetypal(
             delta=delta,
             init=init,
             centroids_seed=centroids_seed,
-            neighbours=neighbours,
             scaled=scaled,
         ),
-        active=count_active(active, k, "relaxed_archetypal"),
+        sparsity=TopK(kept),
         training=Training(
             steps=steps,
             batch_size=batch_size,
@@ -112,6 +110,7 @@ def relaxed_archetypal(
             dead_after=dead_after,
             precision=precision,
         ),
+        options={"active": kept},
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -15,6 +15,7 @@ from ..engine.sparse_fit import Step
 from ..engine.sparse_fit_products import Places, chosen_answers, largest_in_rows
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary
+from ._archetypes import FreeStart, free_start
 from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, count_active, fit_autoencoder
 
 
@@ -41,6 +42,9 @@ def topk(
     revive: float = 1 / 32,
     dead_after: int | None = None,
     precision: Precision = "auto",
+    init: FreeStart = "random",
+    points: int | None = None,
+    centroids_seed: int | None = None,
     checkpoint: Path | None = None,
     progress: Progress = None,
 ) -> Dictionary:
@@ -58,6 +62,10 @@ def topk(
     revive : weight of the auxiliary loss on dead latents, computed only when some are dead
     dead_after : rows without a firing after which a latent is dead; None is one pass over the rows
     precision : of the matrix products; 'auto' is bfloat16 where it repays and agrees
+    init : atoms start at random, or where those of `archetypal` do with the same `points` and `centroids_seed`: on the
+        first `k` of its centroids (its 'eye') or on random mixtures of them (its 'random'); the control for what its
+        constraint is worth
+    points, centroids_seed : as for `archetypal`, where `init` is not 'random'
     checkpoint : file from which the fit goes on after a kill
     progress : `progress(step, steps)`
 
@@ -85,6 +93,7 @@ def topk(
         dead_after=dead_after,
         precision=precision,
     )
+    started = {} if init == "random" else {"init": init, "points": points, "centroids_seed": centroids_seed}
     return fit_autoencoder(
         "topk",
         activations,
@@ -92,7 +101,8 @@ def topk(
         draws=draws,
         sparsity=lambda filters, schedule: TopK(kept),
         training=training,
-        options={"active": kept},
+        options={"active": kept, **started},
+        atoms=free_start("topk", k, draws, init=init, points=points, centroids_seed=centroids_seed),
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional
 
 from ...engine import Draws
 from ...engine.host import host
@@ -55,7 +56,9 @@ def recovery(
     -------
     Measurement
         One value a true atom: the cosine with its partner, |cosine| where codes may be negative, 0 without a partner.
-        `extra` holds, of the same partners, `f1` (present where the code is above the threshold that is best on
+        `extra` holds `centred`, the cosine of the best partner when each side's mean atom is subtracted, with
+        `centred_null`: what atoms have in common is lost where activations are centred. Of the partners above it holds
+        `f1` (present where the code is above the threshold that is best on
         `train`, scored on `test`), `f1_null`, `f1_ceiling` (the better, on `train`, of two readers that were told the
         truth: a matching pursuit with the true atoms, and a linear map to the true codes), `f1_active`
         (present where the code is not 0, no threshold), `presence` (share of test rows that hold the atom) and `atom`
@@ -71,16 +74,18 @@ def recovery(
     arXiv:2602.14687
     """
     truth = _check(dictionaries, data, null_draws)
-    readings, null = [], []
+    readings, null, centred, centred_null = [], [], [], []
     mean = data.train.mean(dim=0)
     for index, one in enumerate(dictionaries):
         train, test = one.encode(data.train), one.encode(data.test)
         alive = (train.abs().amax(dim=0) > 0) & ~one.dead()
         readings.append(_read(one.atoms * alive[:, None], train, test, truth, one.signed))
+        centred.append(_centred(one.atoms[alive], truth.atoms, one.signed))
         for draw in range(null_draws):
             atoms = draws.spawn(index, draw).normal(int(alive.sum()), one.d)
             atoms = atoms / atoms.norm(dim=1, keepdim=True)
             projected = (data.train - mean) @ atoms.T, (data.test - mean) @ atoms.T
+            centred_null.append(_centred(atoms, truth.atoms, one.signed))
             null.append(_read(atoms, *projected, truth, one.signed))
     fewer = np.mean([min(1.0, one.k / len(truth.atoms)) for one in dictionaries])
     return Measurement(
@@ -90,6 +95,8 @@ def recovery(
         samples=tuple(f"true atom {index}" for index in range(len(truth.atoms))),
         convention=_convention(dictionaries),
         extra={
+            "centred": np.mean(centred, axis=0),
+            "centred_null": np.mean(centred_null, axis=0),
             "f1": _average(readings, "f1"),
             "f1_null": _average(null, "f1"),
             "f1_ceiling": fewer * _oracle(data, truth),
@@ -135,6 +142,19 @@ def _read(atoms: Tensor, train: Tensor, test: Tensor, truth: Truth, signed: bool
     reading.f1_active[rows] = _f1(test[:, partners] != 0, told)
     reading.f1[_absent(truth)] = reading.f1_active[_absent(truth)] = np.nan
     return reading
+
+
+def _centred(atoms: Tensor, true: Tensor, signed: bool) -> np.ndarray:
+    """Match atoms (k', d) with the true ones (k, d), each less its mean atom; the cosine of each true atom, (k,)."""
+    found, wanted = (
+        functional.normalize(side.double() - side.double().mean(dim=0), dim=1, eps=1e-9) for side in (atoms, true)
+    )
+    cosines = host(wanted @ found.T)
+    gain = np.abs(cosines) if signed else cosines
+    rows, partners = linear_sum_assignment(gain, maximize=True)
+    reached = np.zeros(len(true))
+    reached[rows] = gain[rows, partners]
+    return reached
 
 
 def _best_threshold(codes: Tensor, present: Tensor) -> Tensor:
