@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 
-from bench.registry import LimenError
+from bench.registry import LimenError, unknown
 
 from . import format as write
 from .load import Study, load, read_scores
@@ -101,6 +104,68 @@ def _print_utilities(study: Study, result: Result, items: list[Estimate], formul
         cells = (write.interval(item.low, item.high), write.interval(other.low, other.high) if other else write.DASH)
         table.add_row(item.label, str(item.n), write.number(item.value), *cells)
     Console().print(table)
+
+
+@analyze.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("formula")
+@click.option("--family", default="gaussian", show_default=True, help="gaussian or binomial.")
+@click.option("--ml", is_flag=True, help="Maximum likelihood instead of REML (gaussian), to compare fixed parts.")
+@click.option("--trials", help="Column with the number of trials behind a binomial response.")
+@click.option("--offset", help="Column that is added to the linear predictor as it is.")
+@click.option("--missing", default="error", show_default=True, help="error, or drop rows with missing values.")
+@click.option("--factor", "factors", multiple=True, help="Column to be read as categories although it holds numbers.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the fit, at full precision.")
+def fit(
+    data: Path,
+    formula: str,
+    family: str,
+    ml: bool,
+    trials: str | None,
+    offset: str | None,
+    missing: str,
+    factors: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Fit a mixed model to the tidy table DATA (CSV or Parquet).
+
+    FORMULA is 'response ~ fixed + (effects | group)', for example
+    'correct ~ condition + (1|participant) + (1|item)'.
+    """
+    from .mixed_models import mixedlm
+
+    if json_path is not None and json_path.exists():
+        raise LimenError(f"{json_path}: already exists, and nothing is overwritten; give a new file.")
+    table = read_tidy(data, factors)
+    # What is allowed is checked, and told, by the model.
+    chosen: dict[str, Any] = {"family": family, "missing": missing}
+    model = mixedlm(formula, table, **chosen, reml=not ml, trials=trials, offset=offset)
+    results = model.fit()
+    click.echo(results.summary())
+    if json_path is not None:
+        json_path.write_text(json.dumps(results.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        click.echo(f"fit: {json_path}")
+    if not results.converged:
+        raise LimenError(f"formula '{model.parsed.text}': the fit did not converge, so nothing was estimated.")
+
+
+def read_tidy(path: Path, factors: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table, CSV or Parquet, and turn the named columns into categories.
+
+    Raises
+    ------
+    LimenError
+        If it cannot be read, or lacks a column.
+    """
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LimenError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]}).") from None
+    for name in factors:
+        if name not in table.columns:
+            raise unknown(f"{path.name}, --factor, column", name, table.columns)
+        table[name] = table[name].astype(str).where(table[name].notna())
+    return table
 
 
 @analyze.command()

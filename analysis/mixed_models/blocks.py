@@ -43,6 +43,11 @@ def at_rows(layout: Layout, effects: Effects) -> list[np.ndarray]:
     ]
 
 
+def flat(block: np.ndarray) -> np.ndarray:
+    """Return a block (r, q0, c0) as a matrix (r, q0 c0), also where r is 0."""
+    return block.reshape(len(block), block.shape[1] * block.shape[2])
+
+
 @dataclass(frozen=True)
 class Factored:
     """H = M' W M + I, factored.
@@ -68,7 +73,7 @@ class Factored:
         """Compute H^-1 g."""
         inner, outer = g
         r = len(outer)
-        right = outer - self.reduced.reshape(r, -1) @ inner.ravel()
+        right = outer - flat(self.reduced) @ inner.ravel()
         x1 = linalg.cho_solve((self.schur, True), right) if r else right
         left = inner - np.tensordot(x1, self.cross, axes=(0, 0)) if r else inner
         return np.einsum("jab,jb->ja", self.block_inverse, left), x1
@@ -114,7 +119,7 @@ def factor(blocks: Products) -> Factored:
     h00, h11 = h00 + np.eye(c0), h11 + np.eye(r)
     inverse = np.linalg.inv(h00)
     reduced = np.einsum("rja,jab->rjb", cross, inverse)
-    schur = linalg.cholesky(h11 - reduced.reshape(r, -1) @ cross.reshape(r, -1).T, lower=True) if r else h11
+    schur = linalg.cholesky(h11 - flat(reduced) @ flat(cross).T, lower=True) if r else h11
     determinant = float(np.linalg.slogdet(h00)[1].sum() + 2 * np.log(np.diag(schur)).sum())
     return Factored(inverse, cross, reduced, schur, determinant)
 
@@ -128,7 +133,7 @@ def leverage(layout: Layout, rows: list[np.ndarray], factored: Factored) -> tupl
     """
     r, q0, c0 = layout.r, layout.q0, len(layout.inner)
     p = linalg.cho_solve((factored.schur, True), np.eye(r)) if r else np.zeros((0, 0))
-    product = (p @ factored.reduced.reshape(r, -1)).reshape(r, q0, c0)
+    product = (p @ flat(factored.reduced)).reshape(r, q0, c0)
     blocks = factored.block_inverse + np.einsum("rja,rjb->jab", factored.reduced, product)
     place = {i: position for position, i in enumerate(layout.inner)}
     found = []
@@ -155,7 +160,7 @@ def conditional(
     """Return each term's effects (levels, columns) and their conditional variances, the parameters held fixed."""
     r = layout.r
     p = linalg.cho_solve((factored.schur, True), np.eye(r)) if r else np.zeros((0, 0))
-    product = (p @ factored.reduced.reshape(r, -1)).reshape(factored.reduced.shape)
+    product = (p @ flat(factored.reduced)).reshape(factored.reduced.shape)
     corner = factored.block_inverse + np.einsum("rja,rjb->jab", factored.reduced, product)
     effects, variances = [], []
     for t, (term, lower) in enumerate(zip(layout.terms, layout.factors(theta), strict=True)):

@@ -17,6 +17,7 @@ from bench.registry import LimenError, unknown
 from .terms import RandomTerm
 
 _SEPARATOR = "\x1f"
+_WORDS = ("True", "False", "None")
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _variables(expression: str, text: str) -> list[str]:
+    """Return the names an expression reads as columns: neither functions, modules and their parts, nor keywords."""
     try:
-        return sorted(map(str, formulaic.Formula(expression).required_variables))
+        formulaic.Formula(expression)
     except (FormulaicError, SyntaxError) as error:
         raise _wrong(text, f"'{expression}' cannot be read ({_first_line(error)})") from None
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
+    found = re.findall(r"(?<![\w.])([A-Za-z_]\w*)(?!\w)(?!\s*[(.=])", bare)
+    return [name for name in dict.fromkeys(found) if name not in _WORDS]
 
 
 def check_columns(parsed: Parsed, data: pd.DataFrame) -> None:
@@ -166,7 +171,7 @@ def again(rule: Any, data: pd.DataFrame, text: str) -> pd.DataFrame:
     LimenError
         If the data lack a column, or hold a level that the fit did not.
     """
-    lacking = [str(name) for name in rule.required_variables if name not in data.columns]
+    lacking = [name for name in _variables(str(rule.formula), text) if name not in data.columns]
     if lacking:
         raise unknown(f"formula '{text}', new data, column", lacking[0], data.columns)
     for name, (_, state) in rule.encoder_state.items():

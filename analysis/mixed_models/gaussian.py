@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from .blocks import Factored, factor, gather, products
+from .blocks import Factored, factor, flat, gather, products
 from .terms import Layout
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -141,11 +141,11 @@ class Gaussian:
         l1_c10 = _left(self._c10, outer, self.layout)
         p = linalg.cho_solve((factored.schur, True), np.eye(r)) if r else np.zeros((0, 0))
         reduced = factored.reduced
-        pr = (p @ reduced.reshape(r, -1)).reshape(reduced.shape)
+        pr = (p @ flat(reduced)).reshape(reduced.shape)
         corner = factored.block_inverse + np.einsum("rja,rjb->jab", reduced, pr)
         y00 = self._c00 @ inner @ corner - np.einsum("rja,rjb->jab", l1_c10, pr)
         c11_l1 = _right(self._c11, outer, self.layout)
-        y11 = (c11_l1 - c10_l0.reshape(r, -1) @ reduced.reshape(r, -1).T) @ p
+        y11 = (c11_l1 - flat(c10_l0) @ flat(reduced).T) @ p
         return y00, y11
 
     def _residual_products(
@@ -161,9 +161,9 @@ class Gaussian:
 def _solve_many(factored: Factored, inner: np.ndarray, outer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute H^-1 g of several columns: (q0, c0, m) and (r, m)."""
     r, m = outer.shape
-    flat = inner.reshape(-1, m)
-    x1 = linalg.cho_solve((factored.schur, True), outer - factored.reduced.reshape(r, -1) @ flat) if r else outer
-    left = (flat - factored.cross.reshape(r, -1).T @ x1).reshape(inner.shape) if r else inner
+    stacked = inner.reshape(-1, m)
+    x1 = linalg.cho_solve((factored.schur, True), outer - flat(factored.reduced) @ stacked) if r else outer
+    left = (stacked - flat(factored.cross).T @ x1).reshape(inner.shape) if r else inner
     return factored.block_inverse @ left, x1
 
 

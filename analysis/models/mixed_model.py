@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import stats
 
 from bench.registry import registered, unknown
 
-from ..mixed_models import MixedFit, RandomTerm, fit_glmm
+from ..mixed_models import MixedFit, RandomTerm, fit_glmm, margins
 from ..people import conditions_of
 from ..results import NAN, Estimate, Result, holm
 from ..separation import adjust, exact_estimate, exponentiate, separated_conditions
 
 KEEP_BELOW = 0.2
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
-SHARES = WEIGHTS / WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
@@ -227,8 +225,8 @@ def population_accuracy(rows: np.ndarray, beta: np.ndarray, spread: np.ndarray) 
     float, array (p,)
         The accuracy and its gradient in `beta`.
     """
-    p = special.expit((rows @ beta)[:, None] + spread[:, None] * NODES)
-    return float((p @ SHARES).mean()), np.asarray(((p * (1 - p)) @ SHARES) @ rows / len(rows))
+    means, slopes = margins.population_accuracy(rows @ beta, spread)
+    return float(means.mean()), slopes @ rows / len(rows)
 
 
 def flag_disagreement(primary: Result, companion: Result) -> Result:

@@ -1,0 +1,392 @@
+"""What a fitted mixed model says: estimates, tests, predictions, effects of each level, and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from bench.registry import LimenError, unknown
+
+from .fit import MixedFit
+from .formula import RandomPart, again, levels
+from .gaussian import Gaussian
+from .lmm import satterthwaite
+from .margins import Margins, population_accuracy
+from .terms import Layout
+
+if TYPE_CHECKING:
+    from .model import MixedModel
+
+Df = Literal["units", "satterthwaite", "normal"]
+Contrast = str | Mapping[str, float] | Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test of one contrast (t) or of several at once (F), or of two nested models (chi squared).
+
+    Attributes
+    ----------
+    estimate, standard_error : float, NaN where several contrasts are tested at once
+    statistic : float
+    kind : 't', 'F' or 'chi2'
+    df : degrees of freedom, numerator first
+    p : float, two-sided
+    low, high : 95 % interval of one contrast
+    how : how the degrees of freedom and p were computed
+    """
+
+    __test__ = False
+
+    estimate: float
+    standard_error: float
+    statistic: float
+    kind: str
+    df: tuple[float, ...]
+    p: float
+    low: float
+    high: float
+    how: str
+
+
+class MixedResults:
+    """Results of `MixedModel.fit`; no test and no interval comes from a fit that did not converge.
+
+    Attributes
+    ----------
+    model : MixedModel
+    fit : MixedFit
+    params, bse : Series of the fixed effects
+    llf, aic, bic : float
+    converged : bool
+    flags : tuple of str: 'singular', 'separation', 'not_converged', 'few_levels'
+    nobs : int, observations used
+    """
+
+    def __init__(self, model: MixedModel, fit: MixedFit) -> None:
+        self.model, self.fit = model, fit
+        self.params, self.bse = fit.params, fit.bse
+        self.llf, self.aic, self.bic = fit.log_likelihood, fit.aic, fit.bic
+        self.converged = fit.converged
+        few = ("few_levels",) if min(fit.levels.values()) < 30 else ()
+        self.flags = (*fit.flags, *few)
+        self.nobs = len(model.data)
+        self._layout = Layout(model.prepared.terms)
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Fixed effects over their standard errors."""
+        return self.params / self.bse
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p of each fixed effect, t with unit-based degrees of freedom."""
+        return pd.Series(2 * stats.t.sf(self.tvalues.abs(), self.model.unit_df()), index=self.params.index)
+
+    def cov_params(self) -> pd.DataFrame:
+        """Return the covariance of the fixed effects, (p, p)."""
+        return self.fit.covariance
+
+    def conf_int(self, alpha: float = 0.05, df: Df = "units") -> pd.DataFrame:
+        """Return the 1 - alpha intervals of the fixed effects, columns 'low' and 'high'."""
+        rows = np.eye(len(self.params))
+        width = np.array([stats.t.ppf(1 - alpha / 2, self.df(row, df)) for row in rows]) * self.bse
+        return pd.DataFrame({"low": self.params - width, "high": self.params + width})
+
+    def df(self, contrast: Contrast, how: Df = "units") -> float:
+        """Return the degrees of freedom of a contrast.
+
+        Parameters
+        ----------
+        contrast : as for `t_test`
+        how : 'units' (levels of the unit less what does not vary within it), 'satterthwaite' (of a linear model), 'normal'
+        """
+        if how == "normal":
+            return float("inf")
+        if how == "units":
+            return self.model.unit_df()
+        if how != "satterthwaite":
+            raise unknown("mixed model, df", how, ("units", "satterthwaite", "normal"))
+        if self.model.family != "gaussian":
+            raise LimenError(
+                f"mixed model, df: given 'satterthwaite' for the family '{self.model.family}', allowed is 'gaussian' only."
+            )
+        rows = self.model.prepared
+        y = rows.y - (0.0 if rows.offset is None else rows.offset)
+        core = Gaussian(rows.x.to_numpy(), y, self._layout, rows.weights, reml=self.model.reml)
+        return satterthwaite(core, self.fit, self._contrast(contrast))
+
+    def t_test(self, contrast: Contrast, *, value: float = 0.0, df: Df = "units") -> Test:
+        """Test one contrast of the fixed effects.
+
+        Parameters
+        ----------
+        contrast : name of a fixed effect, weights by name, or weights (p,)
+        value : what the contrast is under the null hypothesis
+        df : as for `df`
+        """
+        self._require_convergence()
+        weights = self._contrast(contrast)
+        estimate = float(weights @ self.params)
+        error = float(np.sqrt(weights @ self.fit.covariance.to_numpy() @ weights))
+        freedom = self.df(weights, df)
+        statistic = (estimate - value) / error
+        half = float(stats.t.ppf(0.975, freedom)) * error
+        p = float(2 * stats.t.sf(abs(statistic), freedom))
+        return Test(estimate, error, statistic, "t", (freedom,), p, estimate - half, estimate + half, _HOW[df])
+
+    def wald_test(self, contrasts: str | Sequence[Contrast], *, df: Df = "units") -> Test:
+        """Test several contrasts at once, or all columns of a term of the fixed part.
+
+        Parameters
+        ----------
+        contrasts : a term of the formula as `anova` lists it, or several contrasts
+        df : as for `df`; 'satterthwaite' takes the least over the contrasts
+        """
+        self._require_convergence()
+        given = self._terms()[self._term(contrasts)] if isinstance(contrasts, str) else list(contrasts)
+        rows = np.array([self._contrast(one) for one in given])
+        values = rows @ self.params.to_numpy()
+        inner = rows @ self.fit.covariance.to_numpy() @ rows.T
+        if np.linalg.matrix_rank(inner) < len(rows):
+            raise LimenError(
+                "mixed model, Wald test: given contrasts that depend on each other; allowed are independent ones."
+            )
+        freedom = min(self.df(row, df) for row in rows)
+        f = float(values @ np.linalg.solve(inner, values)) / len(rows)
+        p = (
+            float(stats.f.sf(f, len(rows), freedom))
+            if np.isfinite(freedom)
+            else float(stats.chi2.sf(f * len(rows), len(rows)))
+        )
+        nan = float("nan")
+        return Test(nan, nan, f, "F", (float(len(rows)), freedom), p, nan, nan, _HOW[df])
+
+    def anova(self, *, df: Df = "units") -> pd.DataFrame:
+        """Return a table of Wald F tests, one row a term of the fixed part: columns F, df1, df2, p."""
+        tests = {term: self.wald_test(term, df=df) for term in self._terms()}
+        return pd.DataFrame(
+            {term: {"F": t.statistic, "df1": t.df[0], "df2": t.df[1], "p": t.p} for term, t in tests.items()}
+        ).T
+
+    def lr_test(self, smaller: MixedResults) -> Test:
+        """Compare with a smaller model of the same data by the likelihood ratio.
+
+        A smaller fixed part needs maximum likelihood (reml=False) and a chi-squared test, anti-conservative with few items.
+        One variance less, and nothing else, halves the p: under the null hypothesis it lies on its boundary. A slope with
+        its correlation less is the even mixture of chi-squared on 1 and 2.
+
+        Raises
+        ------
+        LimenError
+            If one did not converge, the models are not nested as far as parameters tell, or REML compares fixed parts.
+        """
+        self._require_convergence()
+        smaller._require_convergence()
+        fixed = len(self.params) - len(smaller.params)
+        random = len(self.fit.theta) - len(smaller.fit.theta)
+        if (
+            self.nobs != smaller.nobs
+            or self.model.family != smaller.model.family
+            or min(fixed, random) < 0
+            or fixed + random == 0
+        ):
+            raise LimenError(
+                "mixed model, likelihood ratio: given models that are not nested; allowed is a smaller model of the same rows."
+            )
+        if self.model.reml != smaller.model.reml or (fixed and self.model.reml):
+            raise LimenError(
+                "mixed model, likelihood ratio: given REML fits with other fixed parts; allowed are fits with reml=False."
+            )
+        ratio = 2 * (self.llf - smaller.llf)
+        if ratio < -1e-4:
+            raise LimenError(
+                f"mixed model, likelihood ratio: the larger model fits worse by {-ratio:.3g}, so a fit has failed."
+            )
+        ratio = max(ratio, 0.0)
+        p, how = _boundary_p(ratio, fixed, random)
+        nan = float("nan")
+        return Test(nan, nan, ratio, "chi2", (float(fixed + random),), p, nan, nan, how)
+
+    @property
+    def random_effects(self) -> dict[str, pd.DataFrame]:
+        """Conditional modes by grouping: one row a level, a column an effect and, after it, its conditional SD."""
+        self._require_convergence()
+        found: dict[str, pd.DataFrame] = {}
+        for term, effects, variances in zip(self._layout.terms, self.fit.effects, self.fit.variances, strict=True):
+            index = pd.Index(pd.factorize(np.asarray(term.codes, dtype=object), sort=True)[1], name=term.group)
+            columns = {}
+            for place, name in enumerate(term.names):
+                columns[name] = effects[:, place]
+                columns[f"{name} sd"] = np.sqrt(variances[:, place])
+            table = pd.DataFrame(columns, index=index)
+            found[term.group] = found[term.group].join(table) if term.group in found else table
+        return found
+
+    @property
+    def random_sds(self) -> pd.DataFrame:
+        """Standard deviations of the random effects: one row an effect, columns 'group', 'effect', 'sd'."""
+        rows = [
+            {"group": term.group, "effect": name, "sd": value}
+            for index, term in enumerate(self._layout.terms)
+            for name, value in self.fit.sd(index).items()
+        ]
+        if self.model.family == "gaussian":
+            rows.append({"group": "residual", "effect": "", "sd": self.fit.sigma})
+        return pd.DataFrame(rows)
+
+    def predict(
+        self, data: pd.DataFrame | None = None, *, level: Literal["population", "typical", "conditional"] = "population"
+    ) -> np.ndarray:
+        """Return the expected response of rows, (n,).
+
+        Parameters
+        ----------
+        data : rows with the columns of the formula; the rows used by the fit where none are given
+        level : 'population' averages over the random effects, 'typical' sets them to zero (another number for a binomial
+            family), 'conditional' takes each level's own effect, zero for a level not seen
+        """
+        self._require_convergence()
+        rows = self.model.data if data is None else data
+        x = again(self.model.rule, rows, self.model.parsed.text)
+        linear = x.to_numpy() @ self.params.to_numpy()
+        linear = linear + self._offset(rows)
+        if level == "conditional":
+            linear += self._own_effects(rows)
+        if self.model.family == "gaussian":
+            return np.asarray(linear)
+        if level == "population":
+            return population_accuracy(linear, self.spread(rows))[0]
+        return np.asarray(special.expit(linear))
+
+    @property
+    def fittedvalues(self) -> np.ndarray:
+        """Expected response of the rows used, with each level's own effect, (n,)."""
+        return self.predict(level="conditional")
+
+    @property
+    def resid(self) -> np.ndarray:
+        """Response less fitted values (of a binomial family over its trials), (n,)."""
+        return self.model.observed() - self.fittedvalues
+
+    def margins(self, by: str | Sequence[str]) -> Margins:
+        """Return the population means of the cells of some factors, to print and to contrast; see `Margins`."""
+        self._require_convergence()
+        return Margins(self, [by] if isinstance(by, str) else list(by))
+
+    def icc(self) -> pd.Series:
+        """Return the share of each grouping's intercept in the variance (of a binomial family on the latent scale)."""
+        own = {
+            term.group: float(self.fit.covariances[i].to_numpy()[place, place])
+            for i, term in enumerate(self._layout.terms)
+            for place, name in enumerate(term.names)
+            if name == "Intercept"
+        }
+        rest = np.pi**2 / 3 if self.model.family == "binomial" else self.fit.sigma**2
+        total = sum(own.values()) + rest
+        return pd.Series({group: value / total for group, value in own.items()})
+
+    def summary(self) -> str:
+        """Return the fit as text: what was fitted, fixed effects with intervals, standard deviations, flags."""
+        from .summary import summary
+
+        return summary(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fit as plain numbers and texts, for JSON."""
+        from .summary import as_dict
+
+        return as_dict(self)
+
+    def _require_convergence(self) -> None:
+        if not self.converged:
+            raise LimenError(
+                f"mixed model '{self.model.parsed.text}': the fit did not converge ({', '.join(self.fit.flags)}); no estimate, "
+                "test or interval is given, so try fewer random effects or look at the data."
+            )
+
+    def _contrast(self, given: Contrast) -> np.ndarray:
+        names = list(self.params.index)
+        if isinstance(given, str):
+            given = {given: 1.0}
+        if isinstance(given, Mapping):
+            weights = np.zeros(len(names))
+            for name, weight in given.items():
+                if name not in names:
+                    raise unknown("mixed model, contrast", name, names)
+                weights[names.index(name)] = weight
+            return weights
+        weights = np.asarray(given, dtype=float)
+        if weights.shape != (len(names),):
+            raise LimenError(
+                f"mixed model, contrast: given {weights.shape}, allowed is one weight for each of {len(names)}."
+            )
+        return weights
+
+    def _terms(self) -> dict[str, list[Contrast]]:
+        """Return the names of the columns of each term of the fixed part, the intercept apart."""
+        names = list(self.params.index)
+        found = {str(term): names[place] for term, place in self.model.rule.term_slices.items()}
+        return {term: list(columns) for term, columns in found.items() if columns != ["Intercept"] and columns}
+
+    def _term(self, name: str) -> str:
+        terms = self._terms()
+        plain = {term.replace(" ", ""): term for term in terms}
+        if name.replace(" ", "") not in plain:
+            raise unknown("mixed model, term", name, terms)
+        return plain[name.replace(" ", "")]
+
+    def _offset(self, rows: pd.DataFrame) -> np.ndarray | float:
+        name = self.model.offset
+        if name is None:
+            return 0.0
+        if name not in rows.columns:
+            raise unknown("mixed model, offset, column", name, rows.columns)
+        return rows[name].to_numpy(dtype=float)
+
+    def _random_values(self, rows: pd.DataFrame) -> list[tuple[RandomPart, np.ndarray]]:
+        """Return, for each random term, the part of the formula it is of and its values (n, c) at each row."""
+        found: list[tuple[RandomPart, np.ndarray]] = []
+        for part, rule in zip(self.model.parsed.random, self.model.random_rules, strict=True):
+            values = again(rule, rows, self.model.parsed.text).to_numpy()
+            found += [
+                (part, column) for column in ([values] if part.correlated else np.hsplit(values, values.shape[1]))
+            ]
+        return found
+
+    def _own_effects(self, rows: pd.DataFrame) -> np.ndarray:
+        total = np.zeros(len(rows))
+        for t, (part, values) in enumerate(self._random_values(rows)):
+            known = pd.Index(pd.factorize(np.asarray(self._layout.terms[t].codes, dtype=object), sort=True)[1])
+            place = known.get_indexer(np.asarray(levels(rows, part.factors), dtype=object))
+            total += np.where(place >= 0, (values * self.fit.effects[t][place]).sum(axis=1), 0.0)
+        return total
+
+    def spread(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the standard deviation of the sum of all random effects in each row, (n,)."""
+        total = np.zeros(len(rows))
+        for (_, values), table in zip(self._random_values(rows), self.fit.covariances, strict=True):
+            total += np.einsum("ia,ab,ib->i", values, table.to_numpy(), values)
+        return np.sqrt(total)
+
+
+_HOW: dict[str, str] = {
+    "units": "t or F with unit-based degrees of freedom",
+    "satterthwaite": "t or F with Satterthwaite degrees of freedom",
+    "normal": "normal or chi-squared reference",
+}
+
+
+def _boundary_p(ratio: float, fixed: int, random: int) -> tuple[float, str]:
+    if fixed == 0 and random == 1:
+        return float(stats.chi2.sf(ratio, 1) / 2), "chi-squared on 1, halved: a variance on its boundary"
+    if fixed == 0 and random == 2:
+        p = float((stats.chi2.sf(ratio, 1) + stats.chi2.sf(ratio, 2)) / 2)
+        return p, "even mixture of chi-squared on 1 and 2: a slope and its correlation"
+    note = "; conservative, since variances lie on their boundary" if random else ""
+    return float(stats.chi2.sf(ratio, fixed + random)), f"chi-squared on {fixed + random}{note}"
