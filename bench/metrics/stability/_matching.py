@@ -18,9 +18,12 @@ _DENSE = 2**20
 """Most cosines of which the dense solver is asked at once."""
 _HELD = 2**27
 """Most cosines held in memory (537 MB); of more, a block of rows is computed whenever it is looked at."""
-_BLOCK = 2**24
-_CANDIDATES = 24
-"""Partners that each vector proposes in a round."""
+_BLOCK = 2**21
+"""Most cosines looked at together: a block stays in the processor's cache."""
+_BLOCKS = 32
+"""Fewest blocks of rows; in each of them a column proposes its best row."""
+_CANDIDATES = 32
+"""Columns that a row proposes in a round."""
 _ROUNDS = 8
 TOLERANCE = 1e-6
 """Mean cosine that a matching may fall short of the best one; the certificate of most is far below."""
@@ -80,8 +83,9 @@ class _Blocks:
             self.held = [part for _, part in self]
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        step = max(1, _BLOCK // len(self.second))
-        for number, start in enumerate(range(0, len(self.first), step)):
+        rows, columns = self.shape
+        step = max(1, min(_BLOCK // columns, rows // _BLOCKS))
+        for number, start in enumerate(range(0, rows, step)):
             if self.held is not None:
                 yield start, self.held[number]
             else:
@@ -90,75 +94,69 @@ class _Blocks:
 
 def _sparse(first: Tensor, second: Tensor, signed: bool) -> Matching:
     """Alternate between proposals at the prices and the best matching of the pairs proposed so far."""
-    blocks, pair_gains = _Blocks(first, second, signed), _Pairs(first, second, signed)
+    blocks = _Blocks(first, second, signed)
     rows, columns = blocks.shape
     # Each row with a column of its own, so that a matching of all rows exists.
-    edges = np.arange(rows) * (columns + 1)
+    pairs = np.arange(rows) * (columns + 1)
     row_prices, prices = np.zeros(rows), np.zeros(columns)
     for _ in range(_ROUNDS):
-        edges = np.union1d(edges, _proposals(blocks, row_prices, prices))
-        gains = pair_gains(edges)
-        partner = _solved(edges, gains, blocks.shape)
-        prices = _prices(edges, gains, partner, columns)
+        pairs = _distinct(np.concatenate([pairs, _proposals(blocks, row_prices, prices)]))
+        gains = _chosen(blocks, pairs)
+        partner = _solved(pairs, gains, blocks.shape)
+        matched = gains[np.searchsorted(pairs, np.arange(rows) * columns + partner)]
+        prices = _prices(pairs, gains, matched, partner, columns)
         row_prices = _row_prices(blocks, prices)
-        matched = pair_gains(np.arange(rows) * columns + partner)
         gap = max(0.0, float(row_prices.sum() + prices.sum() - matched.sum()) / columns)
         if gap <= TOLERANCE:
             break
-    return Matching(np.arange(rows), partner, matched, gap)
+    exact = np.einsum("kd,kd->k", host(first.double()), host(second.double())[partner])
+    return Matching(np.arange(rows), partner, np.abs(exact) if signed else exact, gap)
 
 
 def _proposals(blocks: _Blocks, row_prices: np.ndarray, prices: np.ndarray) -> np.ndarray:
     """Return the pairs, as row * columns + column, that are worth most to a row or to a column at these prices."""
     columns = blocks.shape[1]
-    found: list[np.ndarray] = []
-    values, rows = [], []
+    found = []
     for start, part in blocks:
         surplus = part - torch.from_numpy(prices).type_as(part)
         liked = host(surplus.topk(min(_CANDIDATES, columns), dim=1).indices)
         found.append((np.arange(start, start + len(part))[:, None] * columns + liked).ravel())
         surplus = part - torch.from_numpy(row_prices[start : start + len(part), None]).type_as(part)
-        best = surplus.topk(min(_CANDIDATES, len(part)), dim=0)
-        values.append(best.values)
-        rows.append(best.indices + start)
-    chosen = torch.cat(values).topk(min(_CANDIDATES, blocks.shape[0]), dim=0).indices
-    wanted = host(torch.cat(rows).gather(0, chosen))
-    return np.unique(np.concatenate([*found, (wanted * columns + np.arange(columns)).ravel()]))
+        found.append((start + host(surplus.argmax(dim=0))) * columns + np.arange(columns))
+    return np.concatenate(found)
 
 
-class _Pairs:
-    """Gains of chosen pairs, row * columns + column, in float64."""
-
-    def __init__(self, first: Tensor, second: Tensor, signed: bool) -> None:
-        self.first, self.second, self.signed = host(first.double()), host(second.double()), signed
-
-    def __call__(self, pairs: np.ndarray) -> np.ndarray:
-        step = max(1, _BLOCK // self.first.shape[1])
-        parts = []
-        for start in range(0, len(pairs), step):
-            rows, columns = np.divmod(pairs[start : start + step], len(self.second))
-            parts.append(np.einsum("pd,pd->p", self.first[rows], self.second[columns]))
-        gains = np.concatenate(parts)
-        return np.abs(gains) if self.signed else gains
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """Return the numbers in order, each once; far faster here than `numpy.unique`."""
+    numbers = np.sort(numbers)
+    return numbers[np.concatenate([[True], numbers[1:] != numbers[:-1]])]
 
 
-def _solved(edges: np.ndarray, gains: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the partner of each row in the best matching of all rows along these edges."""
+def _chosen(blocks: _Blocks, pairs: np.ndarray) -> np.ndarray:
+    """Return the gains of sorted pairs as float64."""
+    columns, parts = blocks.shape[1], []
+    for start, part in blocks:
+        first, last = np.searchsorted(pairs, [start * columns, (start + len(part)) * columns])
+        parts.append(host(part).ravel()[pairs[first:last] - start * columns])
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _solved(pairs: np.ndarray, gains: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the partner of each row in the best matching of all rows along these pairs."""
     # The solver minimises, and takes a weight of 0 for no edge.
-    weights = csr_array((2.0 - gains, np.divmod(edges, shape[1])), shape=shape)
+    weights = csr_array((2.0 - gains, np.divmod(pairs, shape[1])), shape=shape)
     rows, columns = min_weight_full_bipartite_matching(weights)
     partner = np.empty(shape[0], dtype=np.int64)
     partner[rows] = columns
     return partner
 
 
-def _prices(edges: np.ndarray, gains: np.ndarray, partner: np.ndarray, columns: int) -> np.ndarray:
-    """Return the lowest prices of the columns at which no row wants another partner along these edges.
+def _prices(pairs: np.ndarray, gains: np.ndarray, matched: np.ndarray, partner: np.ndarray, columns: int) -> np.ndarray:
+    """Return the lowest prices of the columns at which no row wants another partner along these pairs.
 
     Longest paths from price 0: a column costs at least what a row would gain by moving there from its partner.
     """
-    rows, places = np.divmod(edges, columns)
-    matched = gains[np.searchsorted(edges, np.arange(len(partner)) * columns + partner)]
+    rows, places = np.divmod(pairs, columns)
     order = np.argsort(places, kind="stable")
     rows, wish = rows[order], (gains - matched[rows])[order]
     served, starts = np.unique(places[order], return_index=True)
