@@ -108,9 +108,9 @@ def test_the_null_of_a_curve_is_the_mean_over_orders(space: Concepts, images: Te
     engine = engine_of(bent=False)
     ends = [logit(engine, space, images, torch.full((COUNT, K), kept)) for kept in (0.0, 1.0)]
     for metric in ("deletion", "insertion"):
-        found = null(metric, engine, images, TARGETS, space=space, steps=K, score="logit", null_draws=400)
+        found = null(metric, engine, images, TARGETS, space=space, steps=K, score="logit", null_draws=100)
         sizes = np.abs(ends[1] - ends[0]).max()
-        np.testing.assert_allclose(found, (ends[0] + ends[1]) / 2, atol=0.1 * sizes)
+        np.testing.assert_allclose(found, (ends[0] + ends[1]) / 2, atol=0.2 * sizes)
 
 
 def test_probabilities_are_those_of_all_classes(engine: Engine, space: Concepts, images: Tensor) -> None:
@@ -127,7 +127,7 @@ def test_mu_fidelity_is_the_rank_correlation_over_subsets_of_concepts(
     """With every pair of concepts drawn many times over, the value is that of all pairs, each as often."""
     credit = normal(COUNT, 1, K, seed=4)
     found = score(
-        "mu_fidelity", engine, images, credit, TARGETS, space=space, fraction=0.4, subsets=6000, null=np.zeros(COUNT)
+        "mu_fidelity", engine, images, credit, TARGETS, space=space, fraction=0.4, subsets=3000, null=np.zeros(COUNT)
     )
     full = logit(engine, space, images, torch.ones(COUNT, K))
     pairs = list(combinations(range(K), 2))
@@ -140,15 +140,15 @@ def test_mu_fidelity_is_the_rank_correlation_over_subsets_of_concepts(
     expected = [
         spearmanr(left, right).statistic for left, right in zip(np.transpose(sums), np.transpose(drops), strict=True)
     ]
-    np.testing.assert_allclose(found.values, expected, atol=0.04)
+    np.testing.assert_allclose(found.values, expected, atol=0.06)
     assert "exactly 2 of 5 cells" in found.convention
 
 
 def test_mu_fidelity_of_random_credit_is_zero(space: Concepts, images: Tensor) -> None:
     engine = engine_of(bent=False)
-    found = null("mu_fidelity", engine, images, TARGETS, space=space, null_draws=200, fraction=0.4)
-    assert np.abs(found).max() < 0.15
-    assert abs(found.mean()) < 0.06
+    found = null("mu_fidelity", engine, images, TARGETS, space=space, null_draws=60, fraction=0.4)
+    assert np.abs(found).max() < 0.25
+    assert abs(found.mean()) < 0.1
 
 
 @pytest.mark.parametrize("metric", ["deletion", "insertion", "mu_fidelity"])

@@ -189,7 +189,7 @@ def test_random_directions_score_at_the_null() -> None:
     given = data(maps, weights)
     for k in (4, 25):
         fits = [random_directions(given, k, Draws(9, fit)) for fit in range(12)]
-        scored = score_dictionaries("energy_matched", fits, given, null_draws=6)
+        scored = score_dictionaries("energy_matched", fits, given, null_draws=12)
         assert scored.at_null
         assert abs(scored.gain.mean) < 0.08 * scored.value.mean
     rotation = linear(torch.linalg.qr(normal(D, D, seed=8)).Q)

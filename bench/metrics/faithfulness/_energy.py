@@ -11,6 +11,9 @@ from ...spaces.dictionary import Dictionary
 from ._decision import Decision
 
 Removal = Literal["null", "project"]
+_NOTHING = 1e-300
+_NUMBERS = 2**23
+"""Most float64 numbers in one temporary."""
 _WITHIN = 1e-9
 """Length outside the span of other atoms below which a unit atom lies in it."""
 
@@ -46,86 +49,109 @@ def removal_curves(dictionary: Dictionary, parts: Decision, slopes: Tensor, shar
     """
     codes = dictionary.encode(parts.maps)
     credit = (codes * (slopes @ dictionary.atoms.T)).sum(dim=1)
-    falls, reached = [], []
-    remove = _nulled if removal == "null" else _projected
-    for image, maps in enumerate(parts.maps):
-        order = credit[image].argsort(descending=True, stable=True)
-        used = order[(codes[image].abs().amax(dim=0) > 0)[order] & ~dictionary.dead()[order]]
-        removed = remove(maps, codes[image][:, used], dictionary.atoms[used], shares)
-        energy = maps.double().square().sum().clamp_min(1e-300)
-        reached.append(removed.square().sum(dim=(1, 2)) / energy)
-        falls.append(_answers(parts, image, (maps.double() - removed).float()))
-    logit, probability, flipped = (torch.stack(column) for column in zip(*falls, strict=True))
-    return Curves(shares, logit, probability, flipped, torch.stack(reached))
-
-
-def _answers(parts: Decision, image: int, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the fall of the target's logit and probability from the first of the maps, and whether it lost the lead."""
-    logits = parts.head(maps).detach().double()
-    target = int(parts.targets[image])
-    score, chance = logits[:, target], logits.softmax(dim=1)[:, target]
-    return score[0] - score, chance[0] - chance, (logits.argmax(dim=1) != target).double()
-
-
-def _nulled(maps: Tensor, codes: Tensor, atoms: Tensor, shares: Tensor) -> Tensor:
-    """Return what is subtracted at each share, (G, T, d): whole contributions, and a part of the one that meets it."""
-    taken, directions = codes.double(), atoms.double()
-    whole = maps.double().square().sum()
-    if not len(atoms):
-        return maps.double() * shares.double()[:, None, None] * 0
-    gram = (taken.T @ taken) * (directions @ directions.T)
-    before = gram.tril(-1).sum(dim=1)
-    size = gram.diagonal()
-    # |s + w|^2 = |s|^2 + 2 <s, w> + |w|^2, atom after atom.
-    energy = (2 * before + size).cumsum(dim=0)
+    used = (codes.abs().amax(dim=1) > 0) & ~dictionary.dead()
+    # Atoms that an image does not hold go to the end, where they are cut off.
+    order = credit.masked_fill(~used, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    most = max(1, int(used.sum(dim=1).max()))
+    atoms = dictionary.atoms.double()
+    held = _Held(atoms, atoms @ atoms.T, shares.double())
+    remove = held.nulled if removal == "null" else held.projected
+    size = max(
+        1, _NUMBERS // max(most**2, most * dictionary.d, len(shares) * parts.maps.shape[1] * (most + dictionary.d))
+    )
     found = []
-    for share in shares.double():
-        wanted = share * whole
-        full = torch.ones_like(size)
-        if bool((energy >= wanted).any()):
-            last = int((energy >= wanted).int().argmax())
-            held = energy[last - 1].clamp_min(0) if last else energy.new_zeros(())
-            full[last] = _part(size[last], before[last], held - wanted)
-            full[last + 1 :] = 0
-        found.append((taken * full) @ directions)
-    return torch.stack(found)
+    for batch in torch.ones_like(order[:, 0]).nonzero()[:, 0].split(size):
+        first, maps = order[batch, :most], parts.maps[batch].double()
+        taken = codes[batch].double().gather(2, first[:, None].expand(-1, codes.shape[1], -1))
+        removed = remove(maps, taken, first, used[batch].gather(1, first))
+        gone = removed.square().sum(dim=(2, 3)) / maps.square().sum(dim=(1, 2)).clamp_min(_NOTHING)[:, None]
+        found.append((*_answers(parts, batch, maps[:, None] - removed), gone))
+    return Curves(shares, *(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _answers(parts: Decision, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the fall of the target's logit and probability from the first of the maps (B, G, T, d), and lost leads."""
+    logits = parts.head(maps.flatten(0, 1).type_as(parts.maps)).detach().double().unflatten(0, maps.shape[:2])
+    target = parts.targets[images][:, None, None].expand(-1, maps.shape[1], 1)
+    score, chance = (values.gather(2, target)[:, :, 0] for values in (logits, logits.softmax(dim=2)))
+    flipped = (logits.argmax(dim=2) != target[:, :, 0]).double()
+    return score[:, :1] - score, chance[:, :1] - chance, flipped
+
+
+class _Held(NamedTuple):
+    """What the atoms (k, d) of a dictionary are to each other, (k, k), and the shares (G,) asked for; float64."""
+
+    atoms: Tensor
+    gram: Tensor
+    shares: Tensor
+
+    def nulled(self, maps: Tensor, codes: Tensor, order: Tensor, used: Tensor) -> Tensor:
+        """Return what is subtracted (B, G, T, d): whole contributions in order, and a part of the one that meets a share.
+
+        Parameters
+        ----------
+        maps : (B, T, d)
+        codes : (B, T, k'), in order
+        order : (B, k'), the atoms
+        used : bool (B, k'), which of them the image holds
+        """
+        inner = (codes.transpose(1, 2) @ codes) * self.gram[order[:, :, None], order[:, None, :]]
+        size, before = inner.diagonal(dim1=1, dim2=2), inner.tril(-1).sum(dim=2)
+        # |s + w|^2 = |s|^2 + 2 <s, w> + |w|^2, atom after atom; the first passage of a share is that of the running maximum.
+        energy = (2 * before + size).cumsum(dim=1)
+        wanted = maps.square().sum(dim=(1, 2))[:, None] * self.shares
+        last = torch.searchsorted(energy.cummax(dim=1).values, wanted)
+        place = last.clamp_max(energy.shape[1] - 1)
+        missing = _before(energy, place) - wanted
+        part = _part(size.gather(1, place), before.gather(1, place), missing)
+        full = _kept(last, part, energy.shape[1])
+        weighted = (codes[:, None] * full[:, :, None]).flatten(1, 2)
+        return (weighted @ self.atoms[order]).unflatten(1, (len(self.shares), -1))
+
+    def projected(self, maps: Tensor, codes: Tensor, order: Tensor, used: Tensor) -> Tensor:
+        """Return what is subtracted (B, G, T, d): the projection on the span of the removed atoms, in order."""
+        chosen = self.atoms[order] * used[:, :, None]
+        basis = torch.stack([_orthonormal(one) for one in chosen])
+        parts = maps @ basis.transpose(1, 2)
+        energy = parts.square().sum(dim=1).cumsum(dim=1)
+        wanted = maps.square().sum(dim=(1, 2))[:, None] * self.shares
+        last = torch.searchsorted(energy, wanted)
+        place = last.clamp_max(energy.shape[1] - 1)
+        held = _before(energy, place)
+        part = ((wanted - held) / (energy.gather(1, place) - held).clamp_min(_NOTHING)).clamp(0, 1).sqrt()
+        full = _kept(last, part, energy.shape[1])
+        weighted = (parts[:, None] * full[:, :, None]).flatten(1, 2)
+        return (weighted @ basis).unflatten(1, (len(self.shares), -1))
+
+
+def _before(energy: Tensor, place: Tensor) -> Tensor:
+    """Return the energy (B, k') that is gone before the atom at each place (B, G)."""
+    return torch.where(place > 0, energy.gather(1, (place - 1).clamp_min(0)), 0).clamp_min(0)
+
+
+def _kept(last: Tensor, part: Tensor, count: int) -> Tensor:
+    """Return weights (B, G, count): 1 for atoms before the last (B, G), a part for it, 0 after."""
+    places = torch.ones_like(last[:1, :1]).expand(1, count).cumsum(dim=1) - 1
+    weights = (places[:, None] < last[:, :, None]).type_as(part)
+    return torch.where(places[:, None] == last[:, :, None], part[:, :, None], weights)
 
 
 def _part(size: Tensor, product: Tensor, missing: Tensor) -> Tensor:
     """Return x in [0, 1] with `size x^2 + 2 product x + missing = 0`, missing <= 0."""
     root = (product.square() - size * missing).clamp_min(0).sqrt()
-    return torch.where(size > 0, (root - product) / size.clamp_min(1e-300), 0).clamp(0, 1)
-
-
-def _projected(maps: Tensor, codes: Tensor, atoms: Tensor, shares: Tensor) -> Tensor:
-    """Return what is subtracted at each share, (G, T, d): the projection on the span of the removed atoms."""
-    rows, basis = maps.double(), _orthonormal(atoms.double())
-    whole = rows.square().sum()
-    parts = rows @ basis.T
-    energy = parts.square().sum(dim=0).cumsum(dim=0)
-    found = []
-    for share in shares.double():
-        wanted = share * whole
-        full = torch.ones_like(energy)
-        if bool((energy >= wanted).any()):
-            last = int((energy >= wanted).int().argmax())
-            held = energy[last - 1] if last else energy.new_zeros(())
-            size = (energy[last] - held).clamp_min(1e-300)
-            full[last] = ((wanted - held) / size).clamp(0, 1).sqrt()
-            full[last + 1 :] = 0
-        found.append((parts * full) @ basis)
-    return torch.stack(found)
+    return torch.where(size > 0, (root - product) / size.clamp_min(_NOTHING), 0).clamp(0, 1)
 
 
 def _orthonormal(atoms: Tensor) -> Tensor:
     """Return an orthonormal row for what each atom (k, d) adds to the span of those before it; zero where nothing."""
-    if not len(atoms):
-        return atoms
-    if len(atoms) <= atoms.shape[1]:
-        basis = torch.linalg.qr(atoms.T)
-        if bool((basis.R.diagonal().abs() > _WITHIN).all()):
-            return basis.Q.T
     rows = torch.zeros_like(atoms)
+    count = int((atoms != 0).any(dim=1).sum())
+    if count <= atoms.shape[1]:
+        # Atoms that are not used are zero, and come last.
+        basis = torch.linalg.qr(atoms[:count].T)
+        if bool((basis.R.diagonal().abs() > _WITHIN).all()):
+            rows[:count] = basis.Q.T
+            return rows
     for index, atom in enumerate(atoms):
         fresh = atom
         for _ in range(2):

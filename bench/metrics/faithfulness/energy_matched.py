@@ -41,7 +41,7 @@ def energy_matched(
     points: Annotated[int, Field(ge=3)] = 21,
     removal: Removal = "null",
     score: Literal["logit", "probability"] = "logit",
-    null_draws: PositiveInt = 3,
+    null_draws: PositiveInt = 5,
 ) -> Measurement:
     """Remove a dictionary's atoms from each image, most important first, and average the fall of the score over energy.
 
@@ -62,7 +62,7 @@ def energy_matched(
         'project' takes out all that lies along the removed atoms, also what other atoms put there, so that it does not
         depend on the codes but for their order
     score : of the target class, 'logit' or 'probability'
-    null_draws : random dictionaries a dictionary
+    null_draws : random dictionaries of each size
 
     Returns
     -------
@@ -85,12 +85,12 @@ def energy_matched(
         raise LimenError("metric 'energy_matched': given 0 dictionaries, allowed is one or more.")
     parts = decision(data, "energy_matched")
     slopes, shares = parts.slopes(), _shares(parts, fraction, points)
-    found, blind, components = [], [], []
-    for index, one in enumerate(dictionaries):
-        found.append(removal_curves(one, parts, slopes, shares, removal))
-        components.append(removal_curves(principal(data, one.k), parts, slopes, shares, removal))
+    found = [removal_curves(one, parts, slopes, shares, removal) for one in dictionaries]
+    blind, components = [], []
+    for k in sorted({one.k for one in dictionaries}):
+        components.append(removal_curves(principal(data, k), parts, slopes, shares, removal))
         for draw in range(null_draws):
-            control = random_directions(data, one.k, draws.spawn(index, draw))
+            control = random_directions(data, k, draws.spawn(k, draw))
             blind.append(removal_curves(control, parts, slopes, shares, removal))
     falls = host(torch.stack([getattr(one, score) for one in found]).mean(dim=0))
     return Measurement(
