@@ -53,6 +53,8 @@ class ConceptData:
     label_names : C names, or () without labels.
     train_maps, test_maps : float (n, T, d), (m, T, d) or None
         The same images' activations at every position of the layer; their mean over positions is `train`, `test`.
+    test_position_labels : bool (m, T, C) or None
+        At which positions of each test image each labelled concept is; `spaces.position_labels` reads them from masks.
     grid : (H, W) with H * W = T where positions are places of a map, else None
     head : callable or None
         Differentiable: activations at all positions (n, T, d) to logits (n, K).
@@ -84,6 +86,7 @@ class ConceptData:
     label_names: tuple[str, ...] = ()
     train_maps: Tensor | None = None
     test_maps: Tensor | None = None
+    test_position_labels: Tensor | None = None
     grid: tuple[int, int] | None = None
     head: Callable[[Tensor], Tensor] | None = None
     head_weights: Tensor | None = None
@@ -148,6 +151,7 @@ class ConceptData:
         wanted = {
             "train_maps": (self.train_maps, (n, None, d)),
             "test_maps": (self.test_maps, (m, None, d)),
+            "test_position_labels": (self.test_position_labels, (m, None, len(self.label_names))),
             "head_weights": (self.head_weights, (None, d)),
             "targets": (self.targets, (m,)),
             "embeddings": (self.embeddings, (m, None)),
@@ -182,6 +186,7 @@ _HOW = {
     "test_labels": "from the labels it is given",
     "train_maps": "with maps=True",
     "test_maps": "with maps=True",
+    "test_position_labels": "from masks of each concept with maps=True",
     "grid": "at a layer with height and width",
     "head": "at a layer that everything passes through, such as the end of a stage",
     "head_weights": "at a layer that averaging and a linear map follow, such as the last stage of a ResNet",
