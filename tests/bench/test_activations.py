@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -216,3 +217,33 @@ def test_a_dictionary_is_fitted_to_a_stream() -> None:
     on_stream, on_rows = fit_dictionary("pca", Activations.of(data), 3), fit_dictionary("pca", data, 3)
     assert torch.equal(on_stream.atoms, on_rows.atoms)
     assert on_stream.provenance == on_rows.provenance
+
+
+def held_by_process() -> int:
+    """Bytes of memory of this process that no file backs: what the kernel cannot take back."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell what a process holds")
+def test_an_epoch_holds_a_window_whatever_the_number_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 MB of rows go by twice; no more than a few windows of 4 MB may be held."""
+    monkeypatch.setattr("bench.engine.activations._WINDOW", 2**20)
+    monkeypatch.setattr("bench.engine.activations._CHUNK", 2**20)
+    shards, rows_each, d = 4, 2**17, 128
+    facts = []
+    for number in range(shards):
+        with (tmp_path / f"rows-{number}.bin").open("wb") as file:
+            file.truncate(rows_each * d * 4)
+        facts.append({"file": f"rows-{number}.bin", "rows": rows_each})
+    index = {"dtype": "float32", "features": d, "positions": 1, "grid": None, "shards": facts, "digest": "zeros"}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    stream = Activations.open(tmp_path)
+    before, most, seen = held_by_process(), 0, 0
+    for batch in islice(stream.batches(4096, draws=Draws(0)), len(stream) // 4096):
+        most, seen = max(most, held_by_process()), seen + len(batch)
+    for chunk in stream.chunks():
+        most, seen = max(most, held_by_process()), seen + len(chunk)
+    stream.moments()
+    assert seen == 2 * len(stream) == 2 * shards * rows_each
+    assert max(most, held_by_process()) - before < 2**26
