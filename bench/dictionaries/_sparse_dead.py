@@ -17,8 +17,9 @@ _EVERY = 32
 class Revival:
     """What is left of a batch, explained by the dead latents alone.
 
-    Where `m` latents are dead, the `d // 2` of them that answer most reconstruct the error of the living; that squared
-    error times `weight * min(m / (d // 2), 1)` is added to the loss. Nothing is computed where none is dead.
+    Where `m` latents are dead, the `d // 2` of them that answer most reconstruct the error of the living, by answers of
+    either sign so that none is out of reach; that squared error times `weight * min(m / (d // 2), 1)` is added to the
+    loss. Nothing is computed where none is dead.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class Revival:
         which = self.which(step)
         if not len(which):
             return 0.0
-        codes = answers(rows, offset, filters[which], bias[which]).relu()
+        codes = answers(rows, offset, filters[which], bias[which])
         if len(which) > self.most:
             kept, places = codes.topk(self.most, dim=1, sorted=False)
             codes = torch.zeros_like(codes).scatter(1, places, kept)

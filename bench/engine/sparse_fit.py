@@ -22,6 +22,8 @@ from .sparse_fit_world import World
 
 _AGREE = 0.01
 """Most relative difference between the first losses in bfloat16 and in float32."""
+SAVE_EVERY = 500
+"""Steps between two checkpoints."""
 _ENOUGH_WORK = 2**26
 """Products rows x latents x features of one batch from which bfloat16 repays its casts."""
 
@@ -38,7 +40,6 @@ class Schedule:
     clip : most norm of the gradient of all parameters together; None leaves it alone
     precision : of matrix products; 'auto' is bfloat16 where the hardware has units for it, the batch is large enough
         and the first loss agrees with that in float32
-    save_every : steps between two checkpoints
     """
 
     steps: int
@@ -48,7 +49,6 @@ class Schedule:
     last_rate: float = 1e-6
     clip: float | None = 1.0
     precision: Precision = "auto"
-    save_every: int = 500
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of step 0 .. steps - 1."""
@@ -174,7 +174,7 @@ def fit_sparse(
             audit = _audit(model, batch, step, schedule.precision)
         losses[step.index] = _advance(model, batch, step, optimizer, schedule, _low(audit, there))
         done = step.index + 1
-        if done % schedule.save_every == 0 or done == schedule.steps:
+        if done % SAVE_EVERY == 0 or done == schedule.steps:
             _check(model, where, schedule)
             kept.save(done, audit, world)
         if progress is not None:
