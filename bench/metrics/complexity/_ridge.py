@@ -37,8 +37,8 @@ class Ridge:
 def fit_ridge(features: Tensor, targets: Tensor) -> Ridge:
     """Fit each target by ridge regression, its penalty chosen by generalised cross-validation.
 
-    One eigendecomposition of the smaller of (p, p) and (n, n) serves all targets and all penalties: the cross-validated
-    error of a target needs its coordinates in the eigenvectors alone.
+    One singular value decomposition serves all targets and all penalties: the cross-validated error of a target needs
+    its coordinates in the left vectors alone.
 
     Parameters
     ----------
