@@ -129,7 +129,9 @@ class Craft:
         maps = explain(method, network, network.inputs(self.pictures), concept, seed=self.seed, **options)
         return self.engine.numpy(maps[:, 0])
 
-    def recurse(self, concept: int, layer: str, *, k: int | None = None, percentile: float = 90.0) -> Craft:
+    def recurse(
+        self, concept: int, layer: str, *, k: int | None = None, percentile: float = 90.0, samples: int = 64
+    ) -> Craft:
         """Take a concept apart: factorise the crops that hold most of it again, at an earlier layer.
 
         Parameters
@@ -138,6 +140,7 @@ class Craft:
         layer : name of an earlier layer
         k : number of sub-concepts; None is 10, or half the crops where they are fewer than 20
         percentile : of the concept's codes; crops at or above it are taken
+        samples : rows of the Sobol design, where importance has no closed form
 
         Returns
         -------
@@ -168,7 +171,7 @@ class Craft:
         return _concepts(
             engine, grid(pictures, pictures.shape[1:3], 1.0),
             target_class=concept, layer=layer, k=k or max(1, min(_SUBCONCEPTS, len(chosen) // 2)),
-            method=self.dictionary.name, fit=None, importance="auto", samples=64, seed=self.seed,
+            method=self.dictionary.name, fit=None, importance="auto", samples=samples, seed=self.seed,
         )  # fmt: skip
 
     def arrays(self) -> dict[str, np.ndarray]:
