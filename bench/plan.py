@@ -87,16 +87,21 @@ class Plan(Frozen):
 
 @dataclass(frozen=True)
 class Method:
-    """A registered function with its options filled in; `label` names it in a run: the options too, if its name recurs."""
+    """A registered function with its options filled in; `label` names it in a run: with its own options, if its name recurs."""
 
     name: str
     options: Mapping[str, Any]
     label: str
     version: int
-    changed: str = ""
-    """The options that differ from the defaults, as text."""
+    told: tuple[str, ...] = ()
+    """The options that differ from the defaults, as texts."""
     k: int | None = None
     """Atoms of a dictionary; None where the layer decides."""
+
+    @property
+    def changed(self) -> str:
+        """The options that differ from the defaults, as one text."""
+        return ", ".join(self.told)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -206,13 +211,17 @@ def _named(
 
 
 def _labelled(methods: Sequence[Method], where: str) -> list[Method]:
-    """Call a method by its name alone where no other entry has the name; refuse two that are the same."""
-    labels = [method.label for method in methods]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise LimenError(f"{where}: '{label}' is listed twice; each entry must differ in name or options.")
-    names = [method.name for method in methods]
-    return [method if names.count(method.name) > 1 else replace(method, label=method.name) for method in methods]
+    """Call a method by its name and, where the name recurs, by the options that not all of that name share."""
+    for method in methods:
+        twins = [one for one in methods if (one.name, one.changed) == (method.name, method.changed)]
+        if len(twins) > 1:
+            raise LimenError(f"{where}: '{method.label}' is listed twice; each entry must differ in name or options.")
+    found = []
+    for method in methods:
+        same = [set(one.told) for one in methods if one.name == method.name]
+        own = [part for part in method.told if not all(part in parts for parts in same)]
+        found.append(replace(method, label=f"{method.name} ({', '.join(own)})" if own else method.name))
+    return found
 
 
 def _choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -231,9 +240,9 @@ def _method(name: str, function: Callable[..., Any], given: Mapping[str, Any], w
     defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
     shown = {key: options.get(key, given[key]) for key in sorted(given)}
     parts = [f"{key}={value}" for key, value in shown.items() if value != defaults.get(key)]
-    changed = ", ".join([told, *parts] if told else parts)
+    all_told = tuple([told, *parts] if told else parts)
     version = function.card.version  # type: ignore[attr-defined]
-    return Method(name, options, f"{name} ({changed})" if changed else name, version, changed)
+    return Method(name, options, f"{name} ({', '.join(all_told)})" if all_told else name, version, all_told)
 
 
 def expand_metrics(entries: Iterable[Entry], of: str, where: str) -> list[Method]:

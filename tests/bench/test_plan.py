@@ -28,7 +28,8 @@ def test_one_network_may_be_given_as_text(tmp_path):
 
 def test_a_list_of_values_multiplies_into_methods(tmp_path):
     methods = expand(load(tmp_path, GOOD).attributions, ATTRIBUTIONS, "here")
-    assert [method.label for method in methods] == ["saliency", "rise (masks=20, side=4)", "rise (masks=30, side=4)"]
+    assert [method.label for method in methods] == ["saliency", "rise (masks=20)", "rise (masks=30)"]
+    assert methods[1].changed == "masks=20, side=4"
     assert methods[1].options["p"] == 0.5
 
 
@@ -94,8 +95,8 @@ def test_several_k_multiply_and_an_entry_may_have_its_own(tmp_path):
         ("neurons", None),
         ("pca (k=4)", 4),
         ("pca (k=8)", 8),
-        ("nmf (k=2, iterations=5)", 2),
-        ("nmf (k=3, iterations=5)", 3),
+        ("nmf (k=2)", 2),
+        ("nmf (k=3)", 3),
         ("random", 6),
     ]
     assert "k" not in expand_dictionaries(spec)[3].options
