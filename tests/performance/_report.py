@@ -13,6 +13,8 @@ from _timing import median, median_ratio
 
 Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 TITLES = {"cpu": "On a CPU", "cuda": "On a GPU"}
+PARTS = (*TITLES, *(f"concepts {device}" for device in TITLES))
+"""The parts of the page between markers, in its order; each is measured by itself."""
 INTRO = """# Performance
 
 Written by `tests/performance/attribution.py`, which says how to run it again. Every comparison was made in one process,
@@ -31,14 +33,14 @@ rounds of the paired ratios. Each peer runs in float32 at the best of several ba
 
 
 def write(path: Path, sections: Mapping[str, str]) -> None:
-    """Write the page; a device that was not measured here keeps the section it had."""
+    """Write the page; a part that was not measured here stays as it is."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = [INTRO]
-    for device in TITLES:
-        kept = re.search(rf"<!-- {device} -->\n(.*?)<!-- end {device} -->", old, re.DOTALL)
-        text = sections.get(device) or (kept.group(1) if kept else "")
+    for name in PARTS:
+        kept = re.search(rf"<!-- {name} -->\n(.*?)<!-- end {name} -->", old, re.DOTALL)
+        text = sections.get(name) or (kept.group(1) if kept else "")
         if text:
-            parts.append(f"<!-- {device} -->\n{text.rstrip()}\n\n<!-- end {device} -->\n")
+            parts.append(f"<!-- {name} -->\n{text.rstrip()}\n\n<!-- end {name} -->\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
 

@@ -145,8 +145,20 @@ def page(folder: Path, given: argparse.Namespace, order: Any) -> None:
 
 
 def environment(given: argparse.Namespace, clock: str) -> dict[str, str]:
-    import torch
     from _peers import versions
+
+    return {
+        **machine(given.device, given.threads),
+        "peers": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "clock": clock,
+        "rounds": str(1 if given.quick else given.rounds),
+        "engine": f"precision {given.precision}, graphs {given.graphs}",
+    }
+
+
+def machine(device: str, threads: int) -> dict[str, str]:
+    """Return the date, the processor or card, and torch's version and threads."""
+    import torch
 
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
@@ -157,15 +169,10 @@ def environment(given: argparse.Namespace, clock: str) -> dict[str, str]:
             unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in names.get("flags", "").split()
         ]
         processor = f"{names.get('model name', processor)} ({', '.join(units) or 'no vector units named'})"
-    device = torch.cuda.get_device_name() if given.device == "cuda" else processor
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": device,
-        "torch": f"{torch.__version__}, {given.threads} thread{'s' * (given.threads > 1)}",
-        "peers": ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "clock": clock,
-        "rounds": str(1 if given.quick else given.rounds),
-        "engine": f"precision {given.precision}, graphs {given.graphs}",
+        "machine": torch.cuda.get_device_name() if device == "cuda" else processor,
+        "torch": f"{torch.__version__}, {threads} thread{'s' * (threads > 1)}",
     }
 
 
