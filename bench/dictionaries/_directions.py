@@ -59,7 +59,7 @@ def pattern_directions(rows: Tensor, labels: Tensor) -> Tensor:
     return all_sample_signals(rows, labels.type_as(rows))
 
 
-def logistic_filters(rows: Tensor, labels: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+def logistic_filters(rows: Tensor, labels: Tensor, strength: float = 1000.0) -> tuple[Tensor, Tensor]:
     """Fit a logistic regression to each concept: concept activation vectors (k, d) and intercepts (k,).
 
     Parameters
@@ -67,7 +67,7 @@ def logistic_filters(rows: Tensor, labels: Tensor, strength: float = 1.0) -> tup
     rows : float (n, d)
     labels : bool (n, k), each concept present and absent
     strength : float
-        Inverse of the penalty on the weights of the centred rows.
+        Inverse of the penalty on the weights of the centred rows; a strong penalty tilts the filters.
 
     References
     ----------
