@@ -196,6 +196,26 @@ def test_random_directions_score_at_the_null() -> None:
     assert score_dictionaries("energy_matched", [rotation], given).extra["pca"].shape == (60,)
 
 
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_random_rotation_is_no_better_than_the_null(centred: bool) -> None:
+    maps, weights = normal(80, 2, D, seed=1) + 1.0, normal(3, D, seed=2)
+    given = data(maps, weights)
+    mean = maps.mean(dim=(0, 1)) if centred else None
+    fits = [linear(torch.linalg.qr(normal(D, D, seed=20 + fit)).Q, mean) for fit in range(12)]
+    scored = score_dictionaries("energy_matched", fits, given, null_draws=24)
+    assert abs(scored.gain.mean) < 0.06 * scored.value.mean
+    np.testing.assert_allclose(scored.extra["removed_null"], 0.25, atol=1e-6)
+
+
+def test_control_directions_are_orthogonal_in_sets_of_as_many_as_there_are_features() -> None:
+    given = data(normal(9, 2, D, seed=1), normal(3, D, seed=2))
+    one = random_directions(given, 2 * D + 3, Draws(0))
+    for part in one.atoms.split(D):
+        torch.testing.assert_close(part @ part.T, torch.eye(len(part)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(one.decode(one.encode(given.test)), given.test, atol=1e-5, rtol=1e-4)
+    assert not random_directions(given, 3, Draws(0), centred=False).mean.any()
+
+
 def test_the_value_is_the_mean_height_of_the_curve_over_fits() -> None:
     maps, weights = normal(5, 2, D, seed=1), normal(3, D, seed=2)
     given = data(maps, weights)

@@ -29,7 +29,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
     of="dictionary",
     direction="up",
     bounds=(-float("inf"), float("inf")),
-    null="the same for as many random directions, least-squares codes",
+    null="the same for as many random orthogonal directions, least-squares codes, centred where the dictionary is",
     ceiling="at an affine head, the steepest fall that any change of that energy can bring",
 )
 def energy_matched(
@@ -62,7 +62,7 @@ def energy_matched(
         'project' takes out all that lies along the removed atoms, also what other atoms put there, so that it does not
         depend on the codes but for their order
     score : of the target class, 'logit' or 'probability'
-    null_draws : random dictionaries of each size
+    null_draws : sets of random directions
 
     Returns
     -------
@@ -70,7 +70,9 @@ def energy_matched(
         One value an image: the mean fall of the score over shares from 0 to `fraction`, by the trapezoid rule. The order
         is that of gradient x input, exact where the head is affine. The curve is that of the mean fit. `extra` holds
         `pca` (as many principal components, at most d), `probability`, `flipped` (another class leads at some share),
-        `flip_share` (the first, NaN if none), `removed` (the share really removed), and `flipped` of both controls. `bench.metrics.faithfulness.energy_matched.curves` gives the controls' curves.
+        `flip_share` (the first, NaN if none), `removed` (the share really removed),
+        `removed_null` (so many random directions may hold less), and `flipped` of both controls. The function `curves` of
+        this file gives the controls' curves.
 
     Raises
     ------
@@ -87,10 +89,10 @@ def energy_matched(
     slopes, shares = parts.slopes(), _shares(parts, fraction, points)
     found = [removal_curves(one, parts, slopes, shares, removal) for one in dictionaries]
     blind, components = [], []
-    for k in sorted({one.k for one in dictionaries}):
+    for k, centred in sorted({(one.k, bool(one.mean.any())) for one in dictionaries}):
         components.append(removal_curves(principal(data, k), parts, slopes, shares, removal))
         for draw in range(null_draws):
-            control = random_directions(data, k, draws.spawn(k, draw))
+            control = random_directions(data, k, draws.spawn(k, draw), centred=centred)
             blind.append(removal_curves(control, parts, slopes, shares, removal))
     falls = host(torch.stack([getattr(one, score) for one in found]).mean(dim=0))
     return Measurement(
@@ -113,6 +115,7 @@ def energy_matched(
             "flipped_pca": _most(components, "flipped"),
             "flip_share": _flip_share(found),
             "removed": _most(found, "removed"),
+            "removed_null": _most(blind, "removed"),
         },
     )
 
@@ -140,11 +143,25 @@ def principal(data: ConceptData, k: int) -> Dictionary:
     return _linear("pca", atoms, mean, atoms)
 
 
-def random_directions(data: ConceptData, k: int, draws: Draws) -> Dictionary:
-    """Return the control that knows nothing: k random directions, with the codes of least squares and smallest norm."""
-    atoms = draws.normal(k, data.train.shape[1]).type_as(data.train).double()
-    atoms = atoms / atoms.norm(dim=1, keepdim=True)
-    return _linear("random", atoms, data.train.double().mean(dim=0), torch.linalg.pinv(atoms).T)
+def random_directions(data: ConceptData, k: int, draws: Draws, *, centred: bool = True) -> Dictionary:
+    """Return the control that knows nothing: k random directions, with the codes of least squares and smallest norm.
+
+    They are orthogonal to each other, beyond d in sets of d: independent directions lean together, their codes of least
+    squares grow against each other and waste energy, the more the nearer k is to d, which would make a null too easy.
+
+    Parameters
+    ----------
+    data : ConceptData
+    k : number of directions
+    draws : Draws
+    centred : code what is left after the mean of the training activations, else activations as they are. What all images
+        share holds much energy and decides nothing, so that a dictionary of uncentred codes has an uncentred control.
+    """
+    d = data.train.shape[1]
+    sets = [torch.linalg.qr(draws.normal(d, d).type_as(data.train).double()).Q for _ in range(-(-k // d))]
+    atoms = torch.cat(sets)[:k]
+    mean = data.train.double().mean(dim=0) * centred
+    return _linear("random", atoms, mean, torch.linalg.pinv(atoms).T)
 
 
 def _linear(name: str, atoms: Tensor, mean: Tensor, filters: Tensor) -> Dictionary:
