@@ -64,11 +64,14 @@ def pareto(layers: Mapping[str, Sequence[Point]]) -> Figure:
     looks = looks_of(names)
     figure, axes = _panels(len(layers), height=3.6, width=4.6)
     for axis, (layer, points) in zip(axes, layers.items(), strict=True):
-        floors = sorted({(point.active, point.null) for point in points if point.name == "random"})
-        if floors:
-            axis.fill_between(
-                [active for active, _ in floors], [null for _, null in floors], -10, color=BAND, linewidth=0, zorder=0
-            )
+        axis.plot(
+            [point.active for point in points],
+            [point.null for point in points],
+            "_",
+            color=INK,
+            markersize=11,
+            label="null",
+        )
         for name in names:
             own = sorted((point for point in points if point.name == name), key=lambda point: point.active)
             if not own:
@@ -96,7 +99,7 @@ def pareto(layers: Mapping[str, Sequence[Point]]) -> Figure:
         axis.set_title(layer, fontsize=9, color=INK, loc="left")
         frame_axes(axis)
     axes[0].set_ylabel("R2 on held-out rows", fontsize=8)
-    _legend(figure, axes, names)
+    _legend(figure, axes, [*names, "null"])
     return figure
 
 
@@ -120,6 +123,8 @@ def decision_curves(
             look = looks[name]
             axis.fill_between(100 * x, mean - reach, mean + reach, color=look.colour, alpha=0.12, linewidth=0)
             axis.plot(100 * x, mean, color=look.colour, linestyle=look.line, linewidth=1.6, label=name)
+        if all(np.nanmin(y) >= 0 for _, y in curves.values()):
+            axis.set_ylim(bottom=0)
         axis.set_xlim(0, 100 * max(float(x[-1]) for x, _ in curves.values()))
         axis.set_xlabel(across, fontsize=8)
         axis.set_title(layer, fontsize=9, color=INK, loc="left")

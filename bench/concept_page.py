@@ -79,7 +79,9 @@ def fits_of(run: Artifact, store: Store) -> list[Fit]:
             found[place].importance = store.open(kind, key)
         elif kind == "scores" and place in found:
             found[place].scores[last] = store.open(kind, key)
-    return list(found.values())
+    table = run.rows("table.parquet")[["network", "layer", "method"]].drop_duplicates()
+    order = {row: index for index, row in enumerate(table.itertuples(index=False, name=None))}
+    return sorted(found.values(), key=lambda fit: order.get((fit.network, fit.layer, fit.label), len(order)))
 
 
 def trained(fits: Sequence[Fit], run: Artifact) -> list[Fit]:
@@ -119,8 +121,8 @@ def drawings(fits: Sequence[Fit]) -> Iterator[tuple[str, str, str, Figure]]:
             "Sparsity against reconstruction",
             "R2 on held-out rows (1 is perfect, 0 is each feature's mean) against the number of codes that are not zero in "
             "a row: up and to the left is better. Mean over the fits with a 95 % bootstrap interval over rows; points of "
-            "one method, joined, differ in their size or sparsity. Grey area: what as many random directions reach with "
-            "the best possible dense code, the floor.",
+            "one method, joined, differ in their size or sparsity. Short dashes, the floor: what as many random directions as the "
+            "dictionary has atoms reach with the best possible code, which is dense.",
             concept_figures.pareto(front),
         )
     for wanted, title, caption, across, upwards in _DECISIONS:
