@@ -60,7 +60,7 @@ def unrolled(rows: Tensor, atoms: Tensor, steps: int) -> Tensor:
 @pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize("of", ["rows", "atoms"])
 def test_gradients_are_central_differences(of: str, positive: bool) -> None:
-    given = problem(positive=positive)
+    given = problem(4, 5, 7, positive=positive)
     codes = nnls(*given[:2])
     assert 0.1 < float((codes == 0).double().mean()) < 0.9
     found = gradients(*given)[0 if of == "rows" else 1]
