@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import mmap
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,8 @@ _BLOCK = 128
 """Rows that lie together and are read together; blocks are shuffled, then the rows of many blocks."""
 _WINDOW = 2**25
 """Numbers in the blocks that are shuffled together: 134 MB of float32."""
+_READ = 2**17
+"""Bytes that the system reads at once when it is told what comes next."""
 _CHUNK = 2**23
 """Numbers looked at together where rows are read in order."""
 
@@ -42,12 +46,14 @@ class Activations:
     grid : (H, W) with H * W = positions where positions are places of a map, else None
     facts : mapping
         Where rows on disk come from: network, fingerprint, layer, digest of the pictures, type of the numbers.
+    maps : what the shards are mapped by, or ()
     """
 
     shards: tuple[Tensor, ...]
     positions: int = 1
     grid: tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    maps: tuple[mmap.mmap, ...] = ()
 
     @staticmethod
     def of(activations: Tensor | Activations) -> Activations:
@@ -119,13 +125,11 @@ class Activations:
         """
         index = read_index(Path(folder))
         kind, width = getattr(torch, index["dtype"]), index["features"]
-        shards = tuple(
-            torch.from_file(str(Path(folder) / one["file"]), size=one["rows"] * width, dtype=kind).view(-1, width)
-            for one in index["shards"]
-        )
+        maps = tuple(_mapped(Path(folder) / one["file"]) for one in index["shards"])
+        shards = tuple(torch.frombuffer(one, dtype=kind).view(-1, width) for one in maps)
         grid = tuple(index["grid"]) if index["grid"] else None
         facts = {name: value for name, value in index.items() if name not in ("shards", "grid", "positions")}
-        return Activations(shards, positions=index["positions"], grid=grid, facts=facts)
+        return Activations(shards, positions=index["positions"], grid=grid, facts=facts, maps=maps)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -168,12 +172,28 @@ class Activations:
 
     def span(self, start: int, stop: int) -> Tensor:
         """Return the rows start .. stop as they are kept, (stop - start, d); a view where they lie in one shard."""
-        parts = []
-        for first, shard in zip(self._starts, self.shards, strict=False):
-            low, high = max(start - first, 0), min(stop - first, len(shard))
-            if low < high:
-                parts.append(shard[low:high])
+        self._expect([(start, stop)])
+        parts = [self.shards[shard][low:high] for shard, low, high in self._pieces(start, stop)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the shards in which rows start .. stop lie, and which of their rows those are."""
+        for shard in range(max(0, bisect_right(self._starts, start) - 1), len(self.shards)):
+            first, count = self._starts[shard], len(self.shards[shard])
+            if first >= stop:
+                return
+            yield shard, max(start - first, 0), min(stop - first, count)
+
+    def _expect(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Let the system read rows from files in the background; it reads little at one call."""
+        if not self.maps or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        width = self.shape[1] * self.shards[0].element_size()
+        for start, stop in spans:
+            for shard, low, high in self._pieces(start, stop):
+                first = low * width // mmap.PAGESIZE * mmap.PAGESIZE
+                for place in range(first, high * width, _READ):
+                    self.maps[shard].madvise(mmap.MADV_WILLNEED, place, min(_READ, high * width - place))
 
     def chunks(self, size: int | None = None) -> Iterator[Tensor]:
         """Yield all rows in order as float32 (<= size, d)."""
@@ -249,31 +269,44 @@ class Activations:
 
     def _endless(self, size: int, draws: Draws, index: int, rank: int, world: int) -> Iterator[Tensor]:
         an_epoch, a_window = len(self) // size, max(1, _WINDOW // (size * self.shape[1]))
+        windows = -(-an_epoch // a_window)
         low, high = size * rank // world, size * (rank + 1) // world
+        epoch, batch = divmod(index, an_epoch)
+        window, skipped = divmod(batch, a_window)
+        spans = self._spans(draws.spawn("epoch", epoch), window, a_window * size)
+        self._expect(spans)
         while True:
-            epoch, batch = divmod(index, an_epoch)
-            window, skipped = divmod(batch, a_window)
-            rows = self._window(draws.spawn("epoch", epoch), window, a_window * size)
-            for first in range(skipped * size, min(len(rows), (an_epoch - window * a_window) * size), size):
+            rows = torch.cat([self.span(*one) for one in spans])
+            order = draws.spawn("epoch", epoch, "window", window).permutation(len(rows))
+            rows = rows[order.to(rows.device)]
+            following = divmod(epoch * windows + window + 1, windows)
+            spans = self._spans(draws.spawn("epoch", following[0]), following[1], a_window * size)
+            self._expect(spans)
+            for first in range(skipped * size, min(a_window, an_epoch - window * a_window) * size, size):
                 yield rows[first + low : first + high].float()
-                index += 1
+            (epoch, window), skipped = following, 0
 
-    def _window(self, draws: Draws, window: int, size: int) -> Tensor:
-        """Return the rows at places window * size and on of an epoch, shuffled among each other."""
+    def _spans(self, draws: Draws, window: int, size: int) -> list[tuple[int, int]]:
+        """Return the runs of rows at places window * size and on of an epoch: all runs once, in random order."""
         order = draws.permutation(-(-len(self) // _BLOCK)).cpu()
         lengths = torch.full_like(order, _BLOCK)
         lengths[order == len(order) - 1] = len(self) - (len(order) - 1) * _BLOCK
         ends = lengths.cumsum(0)
         first, last = window * size, min((window + 1) * size, len(self))
-        parts = []
+        found = []
         for place in range(int(torch.searchsorted(ends, first, right=True)), len(order)):
-            begin = int(ends[place] - lengths[place])
+            begin, end = int(ends[place] - lengths[place]), int(ends[place])
             if begin >= last:
                 break
             base = int(order[place]) * _BLOCK - begin
-            parts.append(self.span(base + max(begin, first), base + min(int(ends[place]), last)))
-        rows = torch.cat(parts)
-        return rows[draws.spawn("window", window).permutation(len(rows)).to(rows.device)]
+            found.append((base + max(begin, first), base + min(end, last)))
+        return found
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        # A private mapping that could be written to, which torch asks of memory it shares; nothing is ever written.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def positions(activations: Tensor) -> Tensor:
