@@ -24,7 +24,7 @@ from ._sparse import Codes, Encoder, Progress, Standardise, Trained, Training, c
     citation="arXiv:2406.04093",
     cost="steps x (2 batch d k + 8 batch d active)",
     presets={
-        "overcomplete": {"active": 0.1, "standardise": "none"},
+        "overcomplete": {"active": 0.1, "standardise": "none", "revive": 0.0},
         "ra-sae": {"active": 0.1, "standardise": "features"},
         "saelens": {"active": 100, "learning_rate": 3e-4, "revive": 1.0, "batch_size": 4096},
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_GRAM_ROWS = 1024
+_GRAM_ROWS = 256
 _GRAM_ATOMS = 2**14
 
 
@@ -27,7 +27,7 @@ def pursuit(rows: Tensor, atoms: Tensor, active: int) -> tuple[Tensor, Tensor]:
     Notes
     -----
     What is left is followed by its products with the atoms, through their Gram matrix, where that matrix costs less
-    than the products of the steps for about a thousand rows; the rule does not look at the number of rows, so a
+    than the products of the steps for a few hundred rows; the rule does not look at the number of rows, so a
     row's code is the same in every batch up to rounding.
 
     References

@@ -21,7 +21,7 @@ from bench.dictionaries.topk import TopK
 from bench.engine import Draws
 from bench.engine.sparse_fit import Step
 from bench.engine.sparse_fit_world import World
-from bench.registry import DICTIONARIES, LimenError
+from bench.registry import DICTIONARIES, LimenError, resolve_options
 
 N, K, D = 16, 40, 8
 SPARSE = ["sae", "topk", "batch_topk", "jumprelu", "matching_pursuit", "matryoshka"]
@@ -297,3 +297,11 @@ def test_free_atoms_keep_unit_length() -> None:
     atoms.project()
     torch.testing.assert_close(atoms().norm(dim=1), torch.ones(K))
     assert torch.allclose(functional.cosine_similarity(atoms(), numbers(K, D)), torch.ones(K))
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_every_preset_names_options_that_the_method_has(name: str) -> None:
+    function = DICTIONARIES.load(name)
+    for preset, options in function.card.presets.items():  # type: ignore[attr-defined]
+        resolved = resolve_options(function, {"preset": preset, "steps": 3}, name)
+        assert {option: resolved[option] for option in options} == dict(options)
