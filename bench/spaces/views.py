@@ -8,23 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..engine.activations import Activations
+from ..engine.joined import Joined
 from ..registry import LimenError
 from .dictionary import Dictionary
 
 
 def side_by_side(
-    activations: Sequence[Tensor], grids: Sequence[tuple[int, int] | None] | None = None
-) -> tuple[Tensor, tuple[int, ...]]:
+    activations: Sequence[Tensor | Activations], grids: Sequence[tuple[int, int] | None] | None = None
+) -> tuple[Tensor | Activations, tuple[int, ...]]:
     """Put the activations of several networks for the same images side by side, position by position.
 
     Parameters
     ----------
-    activations : for each network float (N, C, H, W), (N, T, d) or (N, d)
+    activations : for each network float (N, C, H, W), (N, T, d) or (N, d); or a stream for each, of as many rows an image,
+        recorded at one grid
     grids : (H, W) of tokens (N, T, d) with H * W = T, or None; class tokens left out before
 
     Returns
     -------
-    rows : float32 (N, d_1 + ... + d_M), or (N, T, d_1 + ... + d_M) where there are positions
+    rows : float32 (N, d_1 + ... + d_M), or (N, T, d_1 + ... + d_M) where there are positions; of streams a stream
         Grids of unlike size are resized bilinearly to the smallest.
     widths : (d_1, ..., d_M)
 
@@ -34,6 +37,19 @@ def side_by_side(
         If the images or the positions do not correspond.
     """
     shapes = ", ".join(str(tuple(one.shape)) for one in activations)
+    streams = tuple(one for one in activations if isinstance(one, Activations))
+    if streams:
+        if len(streams) < len(activations) or len({(len(one), one.positions) for one in streams}) != 1:
+            raise LimenError(
+                f"activations side by side: given {shapes}, allowed are streams for all, of as many rows and positions."
+            )
+        return Joined.beside(streams), tuple(one.shape[1] for one in streams)
+    return _in_memory([one for one in activations if isinstance(one, Tensor)], grids, shapes)
+
+
+def _in_memory(
+    activations: Sequence[Tensor], grids: Sequence[tuple[int, int] | None] | None, shapes: str
+) -> tuple[Tensor, tuple[int, ...]]:
     allowed = "allowed are the same images for each, (N, C, H, W), (N, T, d) of one T or of a grid, or all (N, d)"
     given = [
         one.transpose(1, 2).unflatten(2, grid) if grid is not None and one.ndim == 3 else one

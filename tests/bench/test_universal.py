@@ -14,7 +14,8 @@ from torch import Tensor
 from bench.api import fit_dictionary, score_dictionaries
 from bench.dictionaries import universal as module
 from bench.dictionaries.universal import Shared, universal
-from bench.engine import Draws
+from bench.engine import Draws, sparse_fit
+from bench.engine.activations import Activations
 from bench.engine.sparse_fit import Step
 from bench.engine.sparse_fit_world import World
 from bench.metrics.universality._shared import permutations
@@ -215,27 +216,28 @@ def test_networks_weigh_alike_whatever_their_width() -> None:
         assert float(parts[1].sum()) == pytest.approx(5, rel=1e-3)
 
 
-def test_a_killed_fit_goes_on_to_the_same_dictionary(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("every", "at"), [(20, 30), (1, 1)])
+def test_a_killed_fit_goes_on_to_the_same_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, at: int
+) -> None:
+    """Also where it was killed before the other network's encoder had its first turn."""
+    monkeypatch.setattr(sparse_fit, "SAVE_EVERY", every)
     options = {"widths": WIDTHS, "active": 2, "steps": 40, "batch_size": 100}
 
     def stop(step: int, steps: int) -> None:
-        if step == 30:
+        if step == at:
             raise KeyboardInterrupt
 
-    data = rows(300)
+    data, seen = rows(300), []
     whole = universal(data, 8, draws=Draws(0), **options)
-    from bench.engine import sparse_fit
-
-    with pytest.MonkeyPatch.context() as patch:
-        kept = sparse_fit.Schedule
-        patch.setattr(
-            "bench.dictionaries._sparse.Schedule", lambda *args, **more: kept(*args, **{**more, "save_every": 20})
-        )
-        with pytest.raises(KeyboardInterrupt):
-            universal(data, 8, draws=Draws(0), checkpoint=tmp_path / "fit", progress=stop, **options)
-        resumed = universal(data, 8, draws=Draws(0), checkpoint=tmp_path / "fit", **options)
+    with pytest.raises(KeyboardInterrupt):
+        universal(data, 8, draws=Draws(0), checkpoint=tmp_path / "fit", progress=stop, **options)
+    resumed = universal(
+        data, 8, draws=Draws(0), checkpoint=tmp_path / "fit", progress=lambda step, _: seen.append(step), **options
+    )
+    assert seen[0] == at - at % every + 1
     assert torch.equal(whole.atoms, resumed.atoms)
-    assert torch.equal(whole.parameters["filters"], resumed.parameters["filters"])
+    assert all(torch.equal(value, resumed.parameters[name]) for name, value in whole.parameters.items())
 
 
 def test_entropy_is_one_for_equal_firings_and_zero_for_one_network() -> None:
@@ -323,6 +325,36 @@ def test_positions_are_rows_where_there_are_positions(fitted: Dictionary) -> Non
     placed = ConceptData(maps.mean(dim=1), maps.mean(dim=1), test_maps=maps)
     one, other = (score_dictionaries("cofiring", [fitted], given).values for given in (flat, placed))
     np.testing.assert_array_equal(one, other)
+
+
+def streams(data: Tensor) -> list[Activations]:
+    """The networks' rows as streams that are cut into shards at unlike places."""
+    first, second = data.split(WIDTHS, dim=1)
+    return [Activations(first.split(70)), Activations(second.contiguous().bfloat16().split(110))]
+
+
+def test_streams_side_by_side_are_the_rows_side_by_side() -> None:
+    data = rows(300)
+    data[:, WIDTHS[0] :] = data[:, WIDTHS[0] :].bfloat16().float()
+    joined, widths = side_by_side(streams(data))
+    plain = Activations.of(data)
+    assert widths == WIDTHS
+    assert joined.shape == (300, sum(WIDTHS))
+    assert torch.equal(joined.all(), data)
+    assert torch.equal(joined.span(60, 130), data[60:130])
+    assert torch.equal(joined.sample(9, Draws(1)), plain.sample(9, Draws(1)))
+    for ours, theirs in zip(joined.moments(), plain.moments(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for _, ours, theirs in zip(
+        range(6), joined.batches(64, draws=Draws(2)), plain.batches(64, draws=Draws(2)), strict=False
+    ):
+        assert torch.equal(ours, theirs)
+    assert joined.digest != side_by_side(streams(data + 1))[0].digest
+    options = {"widths": widths, "active": 2, "steps": 20, "batch_size": 64}
+    one, other = (universal(given, 6, draws=Draws(0), **options) for given in (joined, plain))
+    torch.testing.assert_close(one.atoms, other.atoms, atol=1e-5, rtol=1e-4)
+    with pytest.raises(LimenError, match="side by side: given .* allowed are streams for all, of as many rows"):
+        side_by_side([plain, data])
 
 
 def test_grids_of_unlike_size_meet_at_the_smallest() -> None:
