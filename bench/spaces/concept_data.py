@@ -54,7 +54,7 @@ class ConceptData:
     train_maps, test_maps : float (n, T, d), (m, T, d) or None
         The same images' activations at every position of the layer; their mean over positions is `train`, `test`.
     test_position_labels : bool (m, T, C) or None
-        At which positions of each test image each labelled concept is; `spaces.position_labels` reads them from masks.
+        At which positions of each test image each labelled concept is; `spaces.position_labels` reads masks.
     grid : (H, W) with H * W = T where positions are places of a map, else None
     head : callable or None
         Differentiable: activations at all positions (n, T, d) to logits (n, K).
