@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check frontend pictures oracles performance clean
+.PHONY: demo test test-all check frontend pictures oracles validity planted performance clean
 
 $(STAMP): pyproject.toml constraints.txt psychophysics_server/frontend/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limen needs Python 3.11 or newer; this is " + sys.version.split()[0])'
@@ -40,9 +40,19 @@ pictures: $(STAMP)
 oracles: $(STAMP)
 	$(BIN)/python docs/oracles.py
 
+# Coverage and false positives of the recommended analysis, by simulation.
+validity: $(STAMP)
+	$(BIN)/python docs/validity.py
+
+# Planted dictionaries: who recovers them, and who is stable.
+planted: $(STAMP)
+	$(BIN)/python docs/planted.py
+
 # Hours on two cores, and resumable: repeat until all rows are there. PEERS = a folder that holds Quantus (see the script).
 performance: $(STAMP)
 	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/attribution.py --minutes 30
+	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/concepts.py --minutes 30
+	$(BIN)/python tests/performance/mixed_models.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
