@@ -21,6 +21,8 @@ COLUMNS = (
     "gain_trained", "gain_untrained", "told", "reason",
 )  # fmt: skip
 """Columns of the table of `compare_untrained`, in order."""
+_ROUNDING = 1e-6
+"""Differences below this share of the numbers compared are none."""
 
 
 def untrained(engine: Engine, seed: int = 0) -> Engine:
@@ -83,10 +85,15 @@ def _row(name: str, trained: api.ScoreResult, random: api.ScoreResult, *, seed: 
     sign = -1.0 if trained.direction == "down" else 1.0
     low, high = _interval(sign * trained.values, sign * random.values, seed)
     difference = sign * (trained.value.mean - random.value.mean)
-    told: bool | None = low > 0 or (trained.direction == "none" and high < 0)
+    size = max(abs(one.mean) for one in (trained.value, random.value, trained.null_value, random.null_value))
+    told: bool | None = bool(low > 0 or (trained.direction == "none" and high < 0))
     reason = ""
     if not np.isfinite([low, high]).all():
         told, reason = None, "undefined on one of the networks, or fewer than two samples"
+    elif abs(difference) <= _ROUNDING * size:
+        told = False
+    elif high - low <= _ROUNDING * size:
+        told, reason = None, "every sample of a network is the same, so chance is not known"
     return {
         "metric": name,
         "direction": trained.direction,

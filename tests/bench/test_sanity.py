@@ -75,6 +75,13 @@ def test_one_fit_of_one_number_has_no_interval() -> None:
     assert "fewer than two samples" in found.loc["effective_rank", "reason"]
 
 
+def test_fits_without_chance_do_not_pass_rounding_for_learning() -> None:
+    found = table(["coherence", "frechet_distance"])
+    assert found.loc["coherence", "told"] is False
+    assert found.loc["frechet_distance", "told"] is None
+    assert "chance is not known" in found.loc["frechet_distance", "reason"]
+
+
 def test_the_seed_fixes_the_table() -> None:
     pd.testing.assert_frame_equal(table(["monosemanticity"], seed=3), table(["monosemanticity"], seed=3))
 

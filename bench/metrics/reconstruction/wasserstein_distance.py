@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from ...records import Measurement
 from ...registry import metric
@@ -34,13 +33,13 @@ def wasserstein_distance(
     ----------
     dictionaries : one or more fits of one method; a feature's value is their average
     data : ConceptData
-    relative : divide by the mean distance of a feature from its own mean, so that answering the mean scores 1; a
-        feature that is constant is then undefined
+    relative : divide by the distance of a feature from its own mean, averaged over rows and features, so that
+        answering each feature's mean scores 1 on average, whatever features hardly move
 
     Returns
     -------
     Measurement
-        One value a feature.
+        One value a feature; NaN where the held-out rows are all the same.
 
     Raises
     ------
@@ -50,16 +49,16 @@ def wasserstein_distance(
     check("wasserstein_distance", dictionaries, data)
     test = data.test.double()
     ranked = test.sort(dim=0).values
-    spread = (test - test.mean(dim=0)).abs().mean(dim=0)
+    spread = (test - test.mean(dim=0)).abs().mean()
     values = []
     for one in dictionaries:
         rebuilt = one.decode(one.encode(data.test)).double()
         gap = (ranked - rebuilt.sort(dim=0).values).abs().mean(dim=0)
-        values.append(torch.where(spread > 0, gap / spread, torch.nan) if relative else gap)
+        values.append(gap / spread if relative else gap)
     return Measurement(
         values=averaged(values),
         ceiling=np.zeros(test.shape[1]),
         samples=tuple(f"feature {feature}" for feature in range(test.shape[1])),
         convention="mean |difference of sorted values| of a feature, held-out rows and their reconstruction"
-        + (", over the feature's mean distance from its mean" if relative else ""),
+        + (", over the mean distance of all features from their means" if relative else ""),
     )
