@@ -19,7 +19,8 @@ class Revival:
 
     Where `m` latents are dead, the `d // 2` of them that answer most reconstruct the error of the living, by answers of
     either sign so that none is out of reach; that squared error times `weight * min(m / (d // 2), 1)` is added to the
-    loss. Nothing is computed where none is dead.
+    loss. Nothing is computed where none is dead; of more than `d` dead latents `d` compete at a time, in turn, so that
+    the cost is bounded by that of a dictionary of `d` atoms.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class Revival:
         self.most = max(1, like.shape[1] // 2)
         self.idle = like.new_zeros(len(like), dtype=torch.float64)
         self.dead = like.new_zeros(len(like), dtype=torch.bool)
+        self.crowd = 2 * self.most
+        self.share = 0.0
         self._which: Tensor | None = None
 
     def buffers(self) -> Mapping[str, Tensor]:
@@ -44,12 +47,15 @@ class Revival:
         return {"idle": self.idle, "dead": self.dead}
 
     def which(self, step: Step) -> Tensor:
-        """Return the dead latents, int64 (m,); looked up every few steps."""
+        """Return the dead latents whose turn it is, int64; looked up every few steps."""
         due = step.index % _EVERY == 0
         if due:
             self.dead.copy_(self.idle >= self.patience)
         if due or self._which is None:
-            self._which = self.dead.nonzero()[:, 0]
+            dead = self.dead.nonzero()[:, 0]
+            turn = step.index // _EVERY * self.crowd % max(1, len(dead))
+            self.share = min(len(dead) / self.most, 1.0)
+            self._which = dead.roll(-turn)[: self.crowd] if len(dead) > self.crowd else dead
         return self._which
 
     def watch(self, fired: Tensor, step: Step) -> None:
@@ -69,5 +75,4 @@ class Revival:
             kept, places = codes.topk(self.most, dim=1, sorted=False)
             codes = torch.zeros_like(codes).scatter(1, places, kept)
         left = error.detach() - (codes @ atoms[which]).float()
-        weight = self.weight * min(len(which) / self.most, 1.0)
-        return weight * left.square().sum() / (step.rows * rows.shape[1])
+        return self.weight * self.share * left.square().sum() / (step.rows * rows.shape[1])

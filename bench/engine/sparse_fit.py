@@ -18,7 +18,7 @@ from .device import resolve_device
 from .precision import Precision, bfloat16, has_bfloat16_units
 from .random import Draws
 from .sparse_fit_state import Kept
-from .sparse_fit_world import World
+from .sparse_fit_world import World, own_device
 
 _AGREE = 0.01
 """Most relative difference between the first losses in bfloat16 and in float32."""
@@ -156,7 +156,7 @@ def fit_sparse(
         If the checkpoint is of another fit, or the parameters stop being finite.
     """
     home = next(iter(model.parameters().values())).device
-    there = resolve_device(device) if home.type == "cpu" else home
+    there = own_device(resolve_device(device)) if home.type == "cpu" else home
     world = World(there)
     _place(model, there)
     optimizer = torch.optim.Adam(list(model.parameters().values()), lr=schedule.rate, fused=there.type != "meta")

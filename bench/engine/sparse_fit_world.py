@@ -8,6 +8,13 @@ import torch
 from torch import Tensor, distributed
 
 
+def own_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process where `torchrun` started one a GPU; any other device as it is."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 class World:
     """The processes of a data-parallel fit; alone, every call hands back what it was given.
 

@@ -206,18 +206,29 @@ def test_the_auxiliary_loss_is_that_of_the_formula_and_only_on_the_dead() -> Non
     batch = numbers(N, D, seed=7)
     before = one.loss(batch, step(32))
     assert not revival.dead.any()
-    revival.idle[: K // 2] = 5 * N
+    revival.idle[:D] = 5 * N
     after = one.loss(batch, step(64))
     rows, answers = plain(one, batch)
     kept = answers.relu() * (answers >= answers.topk(3, dim=1).values[:, -1:])
     error = (rows - kept @ one.atoms()).detach()
-    dead = answers[:, : K // 2]
+    dead = answers[:, :D]
     dead = dead * (dead >= dead.topk(D // 2, dim=1).values[:, -1:])
-    expected = 0.5 * min((K // 2) / (D // 2), 1) * (error - dead @ one.atoms()[: K // 2]).square().mean()
+    expected = 0.5 * (error - dead @ one.atoms()[:D]).square().mean()
     torch.testing.assert_close(after - before, expected, rtol=1e-4, atol=1e-5)
     gradient = torch.autograd.grad(after - before, one.encoder.filters)[0]
-    assert (gradient[: K // 2].abs().sum(dim=1) > 0).any()
-    torch.testing.assert_close(gradient[K // 2 :], torch.zeros(K // 2, D), rtol=0, atol=1e-4)
+    assert (gradient[:D].abs().sum(dim=1) > 0).any()
+    torch.testing.assert_close(gradient[D:], torch.zeros(K - D, D), rtol=0, atol=1e-4)
+
+
+def test_many_dead_latents_take_turns() -> None:
+    _, revival = dying(1.0)
+    revival.idle[: K // 2] = 5 * N
+    turns = [revival.which(step(32 * index)).tolist() for index in range(1, 6)]
+    assert all(len(turn) == D for turn in turns)
+    assert {latent for turn in turns for latent in turn} == set(range(K // 2))
+    again = dying(1.0)[1]
+    again.dead.copy_(revival.dead)
+    assert again.which(step(32 * 5 + 7)).tolist() == turns[-1]
 
 
 def test_few_dead_latents_weigh_less() -> None:
