@@ -63,7 +63,10 @@ class Gaussian:
         self._log_weights = float(np.log(w).sum())
         values = [slot.values for slot in layout.slots]
         self._c00, self._c10, self._c11 = products(layout, values, w)
-        columns = np.column_stack([x, y])
+        # What the fixed effects explain by themselves is taken off: the sums of squares would cancel to noise.
+        root = np.sqrt(w)
+        self._first = np.linalg.lstsq(x * root[:, None], y * root, rcond=None)[0]
+        columns = np.column_stack([x, y - x @ self._first])
         found = [gather(layout, values, w * column) for column in columns.T]
         self._inner = np.stack([part[0] for part in found], axis=2)
         self._outer = np.stack([part[1] for part in found], axis=1)
@@ -84,7 +87,7 @@ class Gaussian:
         beta = linalg.cho_solve(linalg.cho_factor(information, lower=True), gram[:p, p])
         rss = float(gram[p, p] - gram[:p, p] @ beta)
         modes = s0[:, :, p] - s0[:, :, :p] @ beta, s1[:, p] - s1[:, :p] @ beta
-        return Solution(beta, rss, modes, information, factored.log_determinant), factored
+        return Solution(beta + self._first, rss, modes, information, factored.log_determinant), factored
 
     def deviance(self, theta: np.ndarray, sigma: float | None = None) -> float:
         """Return D, sigma profiled out or given."""
@@ -106,7 +109,7 @@ class Gaussian:
         u = found.modes
         b0, b1 = _solve_many(factored, np.einsum("ba,jbc->jac", inner, self._inner), _left(self._outer, outer, layout))
         e0, e1 = self._residual_products(b0, b1, inner, outer)
-        beta = np.append(-found.beta, 1.0)
+        beta = np.append(self._first - found.beta, 1.0)
         r0, r1 = e0 @ beta, e1 @ beta
         share = 2 * self.nu / found.rss
         inverse = np.zeros((p, p))

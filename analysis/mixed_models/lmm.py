@@ -90,12 +90,12 @@ def _optimise(model: Gaussian) -> tuple[np.ndarray, float, float]:
         theta[layout.diagonal()] = diagonal
         found = optimize.minimize(
             model.evaluate, theta, jac=True, method="L-BFGS-B",
-            options={"maxcor": 20, "ftol": 1e-15, "gtol": 1e-7, "maxiter": 500},
+            options={"maxcor": 20, "ftol": 1e-14, "gtol": 1e-5, "maxiter": 500},
         )  # fmt: skip
         this = found.x, float(found.fun), float(np.abs(found.jac).max())
         if best is None or this[1] < best[1] - 1e-7:
             best = this
-        if best[2] < 1e-4:
+        if best[2] < 1e-3:
             break
     assert best is not None
     return positive(layout, best[0]), best[1], best[2]
