@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.dictionaries._sparse import Autoencoder, Free, Sparsity, count_active, folded, unit
 from bench.dictionaries._sparse_dead import Revival
@@ -316,3 +317,29 @@ def test_every_preset_names_options_that_the_method_has(name: str) -> None:
     for preset, options in function.card.presets.items():  # type: ignore[attr-defined]
         resolved = resolve_options(function, {"preset": preset, "steps": 3}, name)
         assert {option: resolved[option] for option in options} == dict(options)
+
+
+class Waits(TorchDispatchMode):
+    """Collect the operations for which a host would have to wait for its device."""
+
+    names = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if any(name in func.name() for name in self.names):
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("index", [64, 65])
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_waits_for_the_device_only_when_it_looks_for_the_dead(name: str, index: int) -> None:
+    one, batch = CASES[name][0](), numbers(N, D, seed=7)
+    one.revival = None if name == "matching_pursuit" else Revival(numbers(K, D), patience=5 * N, weight=1.0)
+    one.loss(batch, step(63)).backward()
+    with Waits() as waits:
+        one.loss(batch, step(index)).backward()
+    assert waits.seen == (["aten::nonzero"] if index == 64 and one.revival else [])
