@@ -31,7 +31,7 @@ class Bent(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
+        self.features = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Softplus())
         self.kind = kind
         self.fc = nn.Linear(5, 3)
 

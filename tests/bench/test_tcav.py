@@ -28,6 +28,13 @@ def bent(maps: Tensor) -> Tensor:
     return torch.stack([score, -score], dim=1)
 
 
+def placed(maps: Tensor) -> Tensor:
+    """A head that reads every position in its own way."""
+    weights = torch.linspace(-1, 2, T)[:, None] * torch.linspace(1, -0.5, D)
+    score = (maps * weights.type_as(maps)).sum(dim=(1, 2)) + maps[:, 0].sin().sum(dim=1) + maps[:, -1].cos().sum(dim=1)
+    return torch.stack([score, -score], dim=1)
+
+
 def affine(maps: Tensor) -> Tensor:
     pooled = maps.mean(dim=1)
     return torch.stack([pooled[:, 0] - pooled[:, 1], pooled[:, 1]], dim=1)
@@ -44,8 +51,9 @@ def units(k: int = D) -> Dictionary:
     return Dictionary(name="units", atoms=torch.eye(D)[:k], mean=torch.zeros(D), encoder="nnls", signed=False)
 
 
-def test_shares_are_those_of_a_loop_over_derivatives() -> None:
-    given = data()
+@pytest.mark.parametrize("head", [bent, placed])
+def test_shares_are_those_of_a_loop_over_derivatives(head) -> None:
+    given = data(head)
     atoms = torch.nn.functional.normalize(normal(5, D, seed=3), dim=1)
     one = Dictionary(name="some", atoms=atoms, mean=torch.zeros(D), encoder="nnls", signed=False)
     found = tcav([one], given, draws=Draws(0), null_draws=10)
@@ -54,7 +62,7 @@ def test_shares_are_those_of_a_loop_over_derivatives() -> None:
     for target in (0, 1):
         maps = given.test_maps[given.targets == target].double()
         for atom in atoms.double():
-            rise = bent(maps + step * atom)[:, target] - bent(maps - step * atom)[:, target]
+            rise = head(maps + step * atom)[:, target] - head(maps - step * atom)[:, target]
             expected.append(float((rise > 0).double().mean()))
     np.testing.assert_allclose(found.values, expected)
     assert found.samples[:2] == ("yes, atom 0", "yes, atom 1")
