@@ -97,11 +97,11 @@ def test_a_card_shows_the_concepts_that_add_most_and_says_what_the_others_add(ru
 
 
 def test_credit_that_does_not_add_up_is_not_called_a_share_of_the_logit(run):
-    fit = concept_page.fits_of(*run)[1]
+    fit, doubled = (concept_page.fits_of(*run)[1] for _ in range(2))
     assert fit.label == "pca"
     assert fit.complete
-    fit.told["credit"] = 2 * fit.told["credit"]
-    assert not fit.complete
+    doubled.told["credit"] = 2 * doubled.told["credit"]
+    assert not doubled.complete
 
 
 def test_untrained_networks_are_apart_from_the_boards(run):
