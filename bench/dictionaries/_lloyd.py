@@ -13,9 +13,12 @@ from ..spaces.dictionary import FIT_NUMBERS
 
 _PAIRS = 2**24
 """Distances held at once: 67 MB."""
+_OVERSAMPLE = 3
+"""Candidates a cluster among which first centroids are sought, where there are more rows."""
 _GREEDY = 256
-"""Most clusters seeded one at a time; more are drawn in `_ROUNDS` rounds by the same law."""
-_ROUNDS = 64
+"""Most clusters that are seeded among all rows in any case."""
+_ROUNDS = 8
+"""Rounds in which the candidates are drawn."""
 _SEEDING = 32
 """Rows a cluster among which a stream's first centroids are sought."""
 _BATCH = 4096
@@ -152,42 +155,53 @@ def _nearest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _seeds(rows: Tensor, k: int, draws: Draws) -> Tensor:
-    """Draw first centroids among the rows by k-means++: with a chance proportional to the squared distance."""
-    chosen = rows[draws.integers(len(rows), 1)]
-    gaps = (rows - chosen).square().sum(dim=1)
-    if k > _GREEDY:
-        return _seeds_in_rounds(rows, chosen, gaps, k, draws)
-    trials = 2 + int(math.log(k))
-    seeds = [chosen]
+    """Draw first centroids among the rows by k-means++: with a chance proportional to the squared distance.
+
+    For many clusters the rows are first thinned out to candidates, each weighted by the rows it stands for (k-means||,
+    Bahmani et al. 2012), as every centroid after the first takes a pass over what it is drawn from.
+    """
+    if k > _GREEDY and len(rows) > _OVERSAMPLE * k:
+        candidates, weights = _candidates(rows, _OVERSAMPLE * k, draws)
+        return _greedy(candidates, weights, k, draws)
+    return _greedy(rows, torch.ones_like(rows[:, 0]), k, draws)
+
+
+def _greedy(rows: Tensor, weights: Tensor, k: int, draws: Draws) -> Tensor:
+    """Draw k rows one after another: of a few drawn by k-means++ the one that leaves the least, as scikit-learn does."""
+    lengths, trials = rows.square().sum(dim=1), 2 + int(math.log(k))
+
+    def squared(some: Tensor) -> Tensor:
+        return torch.addmm(lengths, some, rows.T, alpha=-2).add_(some.square().sum(dim=1, keepdim=True)).clamp_min_(0)
+
+    def drawn(mass: Tensor, count: int) -> Tensor:
+        total = mass.double().cumsum(0)
+        points = draws.uniform(count).double() * total[-1]
+        return torch.searchsorted(total, points, right=True).clamp_max(len(rows) - 1)
+
+    first = rows[drawn(weights, 1)]
+    gaps, seeds = squared(first)[0], [first]
     for _ in range(k - 1):
-        # Of a few candidates the one that leaves the least: the greedy form that scikit-learn uses as well.
-        mass = gaps.double().cumsum(0)
-        points = draws.uniform(trials).double() * mass[-1]
-        candidates = rows[torch.searchsorted(mass, points, right=True).clamp_max(len(rows) - 1)]
-        left = torch.minimum(gaps, _squared(candidates, rows))
-        best = left.double().sum(dim=1).argmin()
+        chosen = rows[drawn(weights * gaps, trials)]
+        left = torch.minimum(gaps, squared(chosen))
+        best = (left @ weights).argmin()
         gaps = left[best]
-        seeds.append(candidates[best][None])
+        seeds.append(chosen[best][None])
     return torch.cat(seeds)
 
 
-def _seeds_in_rounds(rows: Tensor, chosen: Tensor, gaps: Tensor, k: int, draws: Draws) -> Tensor:
-    """Draw many centroids a round, without replacement; distances are brought up to date between rounds."""
-    while len(chosen) < k:
-        count = min(-(-k // _ROUNDS), k - len(chosen))
-        # An exponential race: the first `count` to arrive are a draw without replacement by these weights.
+def _candidates(rows: Tensor, count: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Draw rows in rounds without replacement, by their squared distance to those of earlier rounds, and weigh them."""
+    chosen = rows[draws.integers(len(rows), 1)]
+    gaps, nearest = _nearest(rows, chosen)
+    while len(chosen) < count:
+        # An exponential race: the first to arrive are a draw without replacement by these weights.
         clocks = -torch.log1p(-draws.uniform(len(rows)).double()) / gaps.double().clamp_min(1e-30)
-        fresh = rows[clocks.topk(count, largest=False).indices]
-        chosen = torch.cat([chosen, fresh])
-        parts = [_nearest(part, fresh)[0] for part in rows.split(max(1, _PAIRS // count))]
-        gaps = torch.minimum(gaps, torch.cat(parts))
-    return chosen
-
-
-def _squared(some: Tensor, rows: Tensor) -> Tensor:
-    """Return squared distances (len(some), n)."""
-    lengths = rows.square().sum(dim=1)
-    return (lengths - 2 * some @ rows.T + some.square().sum(dim=1, keepdim=True)).clamp_min(0)
+        fresh = rows[clocks.topk(min(-(-count // _ROUNDS), count - len(chosen)), largest=False).indices]
+        parts = [_nearest(part, fresh) for part in rows.split(max(1, _PAIRS // len(fresh)))]
+        near, which = (torch.cat(part) for part in zip(*parts, strict=True))
+        nearest = torch.where(near < gaps, which + len(chosen), nearest)
+        gaps, chosen = torch.minimum(gaps, near), torch.cat([chosen, fresh])
+    return chosen, torch.bincount(nearest, minlength=count).type_as(rows)
 
 
 def _streamed(stream: Activations, k: int, draws: Draws, steps: int) -> Clusters:
