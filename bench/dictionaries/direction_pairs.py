@@ -59,7 +59,7 @@ def direction_pairs(
     progress: Callable[[int, int], None] | None = None,
     starts: int | None = None,
     epochs: tuple[int, int, int] = (40, 20, 120),
-    learning_rates: Stages = (2e-2, 5e-3, 5e-3),
+    learning_rates: Stages = (2e-2, 5e-3, 1e-2),
     batch: int = 1024,
     weights: dict[str, Stages] | None = None,
     least_active: Stages = (0.9, 0.9, 0.2),
