@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment, nnls
 from torch import Tensor
 
+from bench.api import fit_dictionary
 from bench.dictionaries._archetypes import Archetypes, Hull, centroids
 from bench.engine import Draws
 from bench.registry import DICTIONARIES, LimenError
@@ -194,6 +195,15 @@ def test_a_killed_fit_ends_where_a_whole_one_does(tmp_path: Path) -> None:
     resumed = fit("relaxed_archetypal", data, checkpoint=file, **options)
     assert torch.equal(resumed.atoms, whole.atoms)
     assert torch.equal(resumed.encode(data), whole.encode(data))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("preset", ["overcomplete", "ra-sae"])
+def test_as_published_fits_on_the_same_rows_share_centroids_and_start(name: str, preset: str) -> None:
+    data, still = rows(), {"steps": 1, "learning_rate": 1e-12}
+    one, other = (fit_dictionary(name, data, 20, seed=seed, preset=preset, **still) for seed in (0, 1))
+    torch.testing.assert_close(one.atoms, other.atoms, rtol=0, atol=1e-5)
+    assert one.parameters["active"] == 2
 
 
 @pytest.mark.parametrize("name", FAMILY)

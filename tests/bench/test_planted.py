@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 
+import bench
 from bench.api import fit_dictionary, score_dictionaries
 from bench.registry import LimenError
 from bench.zoo.planted import Planted, hierarchy, overlap_of, sparse
@@ -152,3 +159,57 @@ def test_a_start_on_the_same_centroids_alone_makes_fits_on_the_same_rows_stabler
         scores(planted, "topk", **TRAINED),
     )
     assert start["stability"] > chance["stability"] + 0.02
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[ModuleType]:
+    """The text of the page that `make planted` writes."""
+    path = Path(bench.__file__).parent.parent / "docs" / "planted_text.py"
+    spec = importlib.util.spec_from_file_location("planted_text", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["planted_text"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["planted_text"]
+
+
+def made_up(
+    page: ModuleType, gain: float, wobble: float = 0.001
+) -> dict[tuple[str, str], dict[str, dict[str, list[float]]]]:
+    """Return tables in which the constraint adds `gain` to every score of every truth, give or take."""
+    arms = {one.arm for one in page.CONSTRAINT} | {one.against for one in page.CONSTRAINT}
+    arms |= {"TopK, random start", "frozen centroids", "RA-SAE, eye", "A-SAE, eye, not centred"}
+    noise = [-wobble, wobble, -wobble, wobble]
+    tables = {}
+    for place in page.NAMES:
+        tables[place] = {
+            arm: {
+                name: [0.5 + (gain + extra if arm.startswith("A-SAE") else 0.0) for extra in noise]
+                for name in page.JUDGED
+            }
+            for arm in arms
+        }
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("gain", "wobble", "said"),
+    [
+        (0.1, 0.001, "recovery: yes (9 up, 0 down, 0 open)"),
+        (-0.1, 0.001, "recovery: no, the constraint lowers it (0 up, 9 down, 0 open)"),
+        (0.001, 0.1, "recovery: cannot be told apart (0 up, 0 down, 9 open)"),
+    ],
+)
+def test_the_page_gives_the_answer_that_the_numbers_give(
+    page: ModuleType, gain: float, wobble: float, said: str
+) -> None:
+    inside = {name: {origin: page.interval([1.0, 1.0]) for origin in ("mean", "zero")} for name, _ in page.NAMES}
+    assert said in page.answer(made_up(page, gain, wobble), inside)
+
+
+def test_an_interval_of_the_page_is_students(page: ModuleType) -> None:
+    found = page.interval([1.0, 2.0, 3.0, 4.0])
+    assert found.mean == 2.5
+    assert found.high - found.mean == pytest.approx(3.1824463 * np.std([1, 2, 3, 4], ddof=1) / 2)
