@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .named import make
     from .pixels import Pixels
     from .space import Space
+    from .sparse_codes import SparseCodes
     from .wavelets import Wavelets
 
-__all__ = ["ConceptData", "Concepts", "Dictionary", "MelSpectrogram", "Pixels", "Space", "Wavelets", "make"]
+__all__ = ["ConceptData", "Concepts", "Dictionary", "MelSpectrogram", "Pixels", "Space", "SparseCodes", "Wavelets", "make"]
 _HOME = {
     "ConceptData": "concept_data",
     "Concepts": "concepts",
@@ -23,6 +24,7 @@ _HOME = {
     "MelSpectrogram": "mel",
     "Pixels": "pixels",
     "Space": "space",
+    "SparseCodes": "sparse_codes",
     "Wavelets": "wavelets",
     "make": "named",
 }
