@@ -83,7 +83,7 @@ def list_methods(kind: str | None, as_json: bool) -> None:
     from .zoo.pictures import IMAGES
 
     kinds = {**REGISTRIES, IMAGES.kind: IMAGES, LOADERS.kind: LOADERS}
-    found = [each for each in kinds if kind in (None, each, f"{each}s") or (kind and kind.rstrip("s") == each)]
+    found = [each for each in kinds if kind in (None, each, f"{each}s", f"{each.removesuffix('y')}ies")]
     if not found:
         raise unknown("limen bench list, kind", kind, kinds)
     cards = [

@@ -181,3 +181,9 @@ def test_the_plan_in_the_checkout_runs_from_the_command_line_to_a_page(tmp_path,
     }
     page = (output / "report.html").read_text()
     assert page.count('class="card"') >= 2 * 8 * 4
+
+
+def test_dictionaries_are_listed_under_their_plural():
+    one, many = (CliRunner().invoke(bench, ["list", kind, "--json"]) for kind in ("dictionary", "dictionaries"))
+    assert many.exit_code == 0
+    assert many.output == one.output
