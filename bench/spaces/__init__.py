@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from .sparse_codes import SparseCodes
     from .wavelets import Wavelets
 
-__all__ = ["ConceptData", "Concepts", "Dictionary", "MelSpectrogram", "Pixels", "Space", "SparseCodes", "Wavelets", "make"]
+__all__ = [
+    "ConceptData",
+    "Concepts",
+    "Dictionary",
+    "MelSpectrogram",
+    "Pixels",
+    "Space",
+    "SparseCodes",
+    "Wavelets",
+    "make",
+]
 _HOME = {
     "ConceptData": "concept_data",
     "Concepts": "concepts",

@@ -13,13 +13,12 @@ from torch import Tensor
 from ..engine import Engine
 from ..engine.layers import blocks, penultimate, read_layers
 from ..registry import LimenError
+from .affine import affine_head
 from .concept_data import ConceptData
 from .dictionary import positions
 
 BLOCKS = 12
 """Most blocks that `layers='auto'` reads, evenly spaced; feature complexity averages over them."""
-_PROBED = 16
-_AGREES = 1e-4
 _KEPT = 64
 
 Labels = np.ndarray | Tensor | None
@@ -72,7 +71,7 @@ def concept_data(
     splits = [_read(engine, pictures, layer, names, maps) for pictures in (train_pictures, test_pictures)]
     train, test = (split[layer] for split in splits)
     head = _head(engine, layer, shape, test_pictures)
-    weights, bias = (None, None) if head is None else _affine(head, engine, layer, test_pictures)
+    affine = None if head is None else affine_head(engine, engine.inputs(test_pictures), layer)
     return ConceptData(
         train=train,
         test=test,
@@ -83,8 +82,8 @@ def concept_data(
         test_maps=splits[1].get("positions"),
         grid=(shape[1], shape[2]) if len(shape) == 3 else None,
         head=head,
-        head_weights=weights,
-        head_bias=bias,
+        head_weights=affine.weights if affine is not None and affine.pooled else None,
+        head_bias=affine.bias if affine is not None and affine.pooled else None,
         targets=engine.targets(engine.inputs(test_pictures)),
         class_names=engine.network.classes,
         layers={name: (splits[0][name], splits[1][name]) for name in names},
@@ -137,36 +136,6 @@ def _head(
     except LimenError:
         return None
     return head
-
-
-def _affine(
-    head: Callable[[Tensor], Tensor], engine: Engine, layer: str, pictures: np.ndarray
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return weights (K, d) and bias (K,) where `head` is affine in the mean over positions, else (None, None).
-
-    Gradients are taken at one point, at no activation at all. Then the affine map must answer as the head does on real
-    activations, on activations whose places are shuffled among the pictures, and on noise of their size.
-    """
-    real = by_position(engine.tap(engine.inputs(pictures[:_PROBED]), layer))
-    draws = engine.draws(0, "affine head")
-    flat = real.reshape(-1, real.shape[-1])
-    shuffled = flat[draws.permutation(len(flat))].reshape(real.shape)
-    noise = flat.std() * draws.normal(*real.shape)
-    origin = torch.zeros_like(real[:1, 0]).requires_grad_()
-    logits = head(origin[:, None].expand(1, *real.shape[1:]))
-    if not logits.requires_grad:
-        return None, None
-    # In float32, as gradients are: an engine may answer in bfloat16 where none are asked for.
-    probes = torch.cat([real, shuffled, noise, (real + noise) / 2]).requires_grad_()
-    answered = head(probes).detach()
-    ends, spread = answered.split(len(real)), answered.std()
-    # A head that is not affine is told before a gradient a class is paid for.
-    if not bool((ends[0] + ends[2] - 2 * ends[3]).abs().max() <= 10 * _AGREES * spread):
-        return None, None
-    slopes = [torch.autograd.grad(one, origin, retain_graph=True)[0][0] for one in logits[0]]
-    weights, bias = torch.stack(slopes).detach(), logits[0].detach()
-    off = probes.detach().mean(dim=1) @ weights.T + bias - answered
-    return (weights, bias) if bool(off.abs().max() <= _AGREES * spread) else (None, None)
 
 
 class _Noisy:

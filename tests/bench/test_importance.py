@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from bench.api import explain, fit_dictionary
 from bench.engine import Draws, Engine, Network
-from bench.importance import affine_head, cluster_graph, importance, method_of, share
+from bench.importance import cluster_graph, importance, method_of, share
 from bench.registry import LimenError
 from bench.spaces import Concepts, Dictionary
+from bench.spaces.affine import affine_head
 
 
 class Flat(nn.Module):
