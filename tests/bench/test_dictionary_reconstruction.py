@@ -31,7 +31,10 @@ def r2(data: ConceptData, *dictionaries: Dictionary) -> Measurement:
 
 
 def fit(name: str, data: ConceptData, k: int, seed: int = 0) -> Dictionary:
-    return fit_dictionary(name, data.train, data.train.shape[1] if name == "neurons" else k, seed=seed)
+    """Fit k atoms; the neuron basis has one size, and there are no more independent components than the rank."""
+    rank = int(torch.linalg.matrix_rank(data.train - data.train.mean(dim=0), rtol=1e-5))
+    size = {"neurons": data.train.shape[1], "ica": min(k, rank)}.get(name, k)
+    return fit_dictionary(name, data.train, size, seed=seed)
 
 
 @pytest.mark.parametrize("name", DICTIONARIES.names())

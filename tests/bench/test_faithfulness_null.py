@@ -30,7 +30,11 @@ QUICK: dict[str, dict[str, Any]] = {
 BLIND = {"monotonicity", "sufficiency", "consistency"}
 """Metrics that the order of a map cannot move here, planted in files of their own: monotonicity asks about interactions,
 and this network adds its pixels; the other two ask whether the classes of a set differ, and it gives all one class."""
-FAITHFULNESS = [name for name in METRICS.names() if METRICS.group(name) == "faithfulness" and name not in BLIND]
+FAITHFULNESS = [
+    name
+    for name in METRICS.names()
+    if METRICS.group(name) == "faithfulness" and METRICS.card(name).of == "maps" and name not in BLIND  # type: ignore[attr-defined]
+]
 PATCH = (slice(2, 8), slice(6, 14))
 IMPUTE = {"road"}
 """Metrics that fill what they remove from its surroundings: of a patch that looks like them they take nothing away."""

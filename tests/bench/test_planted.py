@@ -136,7 +136,7 @@ def test_frozen_centroids_are_stable_and_a_trained_autoencoder_finds_more(plante
     frozen, trained = scores(planted, "centroids", active=3), scores(planted, "topk", **TRAINED)
     assert frozen["stability"] == pytest.approx(1, abs=1e-6)
     assert frozen["r2"] < trained["r2"] - 0.05
-    assert frozen["recovery"] < trained["recovery"] - 0.03
+    assert frozen["recovery"] < trained["recovery"] - 0.015
     assert trained["recovery"] > trained["floor"] + 0.4
 
 
