@@ -36,6 +36,9 @@ PUBLISHED = {
 """What earlier measurements of the same generator gave, paper geometry and isotropic."""
 LABELLED = set(list(PUBLISHED)[:5])
 
+FIRST = 100
+"""The first seed of the table: none of those the defaults were chosen on."""
+
 
 def matched(found: Tensor, true: Tensor) -> float:
     """Return the mean |cosine| of the best one-to-one matching of directions (k, d) with the true ones."""
@@ -76,10 +79,10 @@ def variants(pairs: DirectionPairs, seed: int) -> dict[str, Tensor]:
 def measured(geometry: Geometry, seeds: int, variant_seeds: int) -> dict[str, np.ndarray]:
     """Return the matched |cosine| of every method, one a seed; data, directions and fit share the seed."""
     table: dict[str, list[float]] = {}
-    for seed in range(seeds):
+    for seed in range(FIRST, FIRST + seeds):
         pairs = direction_pairs(seed, geometry=geometry)
         found = {"direction_pairs": _signals(pairs, seed, head=pairs.head)}
-        found |= variants(pairs, seed) if seed < variant_seeds else {}
+        found |= variants(pairs, seed) if seed < FIRST + variant_seeds else {}
         for name, directions in (found | supervised(pairs) | unsupervised(pairs, seed)).items():
             table.setdefault(name, []).append(matched(directions, pairs.planted.atoms))
     return {name: np.array(values) for name, values in table.items()}
@@ -97,7 +100,8 @@ def section(seeds: int = 10, variant_seeds: int = 3) -> str:
         "",
         "Mean matched |cosine| with the true signal directions and its 95 % bootstrap interval over seeds (of data, directions",
         "and fit); 16 features, three signals, two distractors, 6,000 positions, k = 3. 'Labels': told which concept is at each",
-        "position. 'Earlier': measured before on the same generator with other code, over 10 seeds.",
+        f"position. 'Earlier': measured before on the same generator with other code, over 10 seeds. The seeds start at {FIRST}:",
+        "the defaults of direction_pairs were chosen on seeds 0 to 9.",
         "",
         "| method | labels | seeds | paper geometry | earlier | isotropic | earlier |",
         "|---|---|---|---|---|---|---|",
