@@ -96,7 +96,7 @@ def apart(values: list[float], plain: list[float]) -> float:
 
 
 def goals(device: str, rows: Rows) -> str:
-    """Return what issue-level goals the rows meet, as a table."""
+    """Return which of the stated goals the rows meet, as a table."""
     sae, where = seconds_of(rows, "sae", "steps"), f"d 768, k 6144, batch 1024, 32 active, {device}"
     lines = [
         judged(f"TopK step, {where}: >= 2.5 x overcomplete's bare step",
@@ -124,12 +124,16 @@ def goals(device: str, rows: Rows) -> str:
     if "gradient difference" in row:
         lines.append(judged("gradient of codes like that of FISTA-1000: <= 1e-10",
                             row["gradient difference"]["FISTA-1000 unrolled"], 1e-10, "{:.1e}", at_most=True))  # fmt: skip
-    whole = [
-        median(row["seconds"]["limen, value, null and controls"])
-        for key, row in rows.items() if key[1] == "stability" and "seconds" in row
-    ]  # fmt: skip
-    lines.append(judged("stability of two dictionaries of 8,000 atoms: < 10 s", max(whole, default=None), 10, "{:.1f} s",
-                        at_most=True))  # fmt: skip
+    for name, what in (
+        ("limen, value alone", "value"),
+        ("limen, value, null and controls", "value, null and controls"),
+    ):
+        found = [
+            median(row["seconds"][name]) for key, row in rows.items()
+            if key[1] == "stability" and name in row.get("seconds", {})
+        ]  # fmt: skip
+        lines.append(judged(f"stability of two dictionaries of 8,000 atoms, {what}: < 10 s", max(found, default=None), 10,
+                            "{:.1f} s", at_most=True))  # fmt: skip
     if device == "cuda":
         lines.append(judged(
             "TopK step: >= 60 % of the roofline of its products (one forward, measured)",
