@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,11 +29,16 @@ class Labels:
 class Reading:
     """What the atoms of one dictionary say of each concept; arrays (C,)."""
 
-    value: np.ndarray
     accuracy: np.ndarray
     auroc: np.ndarray
     published: np.ndarray
     atom: np.ndarray
+    corrected: np.ndarray
+
+    def over(self, floor: np.ndarray) -> Reading:
+        """Return the same with the accuracy corrected by a floor (C,); a concept without an atom is 0."""
+        gain = np.where(self.atom >= 0, (self.accuracy - floor) / (1 - floor), 0.0)
+        return replace(self, corrected=gain)
 
 
 def read_matched(train: Tensor, test: Tensor, labels: Labels, *, signed: bool, published: np.ndarray) -> Reading:
@@ -61,7 +66,7 @@ def read_matched(train: Tensor, test: Tensor, labels: Labels, *, signed: bool, p
         area = float(roc_auc_score(host(truth), host(test[:, atom])))
         auroc[concept] = 1 - area if bool(low[atom, concept]) else area
         matched[concept] = atom
-    return Reading((accuracy - constant) / (1 - constant), accuracy, auroc, published, matched)
+    return Reading(accuracy, auroc, published, matched, np.full(len(accuracy), np.nan))
 
 
 def published_accuracy(codes: Tensor, labels: Tensor) -> np.ndarray:

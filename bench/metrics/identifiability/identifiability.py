@@ -19,7 +19,7 @@ from ._reading import Labels, Reading, constant_accuracy, published_accuracy, re
 
 
 @metric(
-    version=1,
+    version=2,
     citation="arXiv:2502.12892",
     cost="one encode a dictionary; 101 thresholds x k atoms; one linear probe a label",
     of="dictionary",
@@ -39,8 +39,9 @@ def identifiability(
     """Predict each concept from the one atom that is matched to it, and correct the accuracy for chance.
 
     'limen': atoms and concepts are matched one to one and thresholds chosen on the training split, the test split is
-    scored, and accuracy becomes `(accuracy - constant) / (1 - constant)`, 'constant' being the better constant answer.
-    A concept without an atom scores as that constant. 'ra-sae': the published accuracy, the best atom and threshold of
+    scored, and accuracy becomes `(accuracy - floor) / (1 - floor)`, 'floor' being what codes that know nothing, as many,
+    reach in the same way: a little less than the better constant answer, since a threshold that chance chose can only lose.
+    A concept without an atom scores 0. 'ra-sae': the published accuracy, the best atom and threshold of
     each concept on the scored split itself, which a code that knows nothing brings to the accuracy of 'never'.
 
     Parameters
@@ -55,8 +56,8 @@ def identifiability(
     -------
     Measurement
         One value a concept; `extra` holds `accuracy`, `auroc` of the matched atom, `published`, `published_null` (random
-        directions), `constant`, `random_codes` (the value of codes that know nothing) and `atom` (-1: none) in the
-        first dictionary. A concept that a split always or never shows is left out, and the convention names it.
+        directions), `floor`, `constant`, `random_codes` (the value of other codes that know nothing) and `atom` (-1: none)
+        in the first dictionary. A concept that a split always or never shows is left out, and the convention names it.
 
     Raises
     ------
@@ -72,24 +73,26 @@ def identifiability(
     labels, left_out = _labels(dictionaries, data)
     kept = ConceptData(data.train, data.test, labels.train, labels.test, labels.names)
     mean = data.train.mean(dim=0)
-    readings, null, blind = [], [], []
+    column = "published" if preset == "ra-sae" else "corrected"
+    readings, null, floors, others = [], [], [], []
     for index, one in enumerate(dictionaries):
-        readings.append(_read(one.encode(data.train), one.encode(data.test), labels, one.signed))
+        # Codes that know nothing depend on their number alone: fits of one size share a floor.
+        blind = [
+            _read(*_noise(draws.spawn("codes", draw), data, one.k), labels, one.signed) for draw in range(null_draws)
+        ]
+        floor = _average(blind, "accuracy")
+        floors.append(floor)
+        readings.append(_read(one.encode(data.train), one.encode(data.test), labels, one.signed).over(floor))
         for draw in range(null_draws):
-            stream = draws.spawn(index, draw)
-            filters = stream.normal(one.k, one.d).T
-            null.append(_read((data.train - mean) @ filters, (data.test - mean) @ filters, labels, one.signed))
-            noise = stream.normal(len(data.train), one.k), stream.normal(len(data.test), one.k)
-            blind.append(_read(*noise, labels, one.signed))
-    column = "published" if preset == "ra-sae" else "value"
-    ceiling = probe_accuracy(kept, draws.spawn("probe"))
-    constant = constant_accuracy(labels)
-    if preset == "limen":
-        ceiling = (ceiling - constant) / (1 - constant)
+            filters = draws.spawn(index, draw).normal(one.k, one.d).T
+            turned = (data.train - mean) @ filters, (data.test - mean) @ filters
+            null.append(_read(*turned, labels, one.signed).over(floor))
+        others.append(_read(*_noise(draws.spawn("other codes", index), data, one.k), labels, one.signed).over(floor))
+    floor, ceiling = np.mean(floors, axis=0), probe_accuracy(kept, draws.spawn("probe"))
     return Measurement(
         values=_average(readings, column),
         null=_average(null, column),
-        ceiling=ceiling,
+        ceiling=ceiling if preset == "ra-sae" else (ceiling - floor) / (1 - floor),
         samples=labels.names,
         convention=_convention(preset, dictionaries, left_out),
         extra={
@@ -97,11 +100,17 @@ def identifiability(
             "auroc": _average(readings, "auroc"),
             "published": _average(readings, "published"),
             "published_null": _average(null, "published"),
-            "constant": constant,
-            "random_codes": _average(blind, column),
+            "floor": floor,
+            "constant": constant_accuracy(labels),
+            "random_codes": _average(others, column),
             "atom": readings[0].atom,
         },
     )
+
+
+def _noise(draws: Draws, data: ConceptData, k: int) -> tuple[Tensor, Tensor]:
+    """Return codes of both splits that know nothing."""
+    return draws.normal(len(data.train), k), draws.normal(len(data.test), k)
 
 
 def _labels(dictionaries: Sequence[Dictionary], data: ConceptData) -> tuple[Labels, list[str]]:
@@ -142,6 +151,6 @@ def _convention(preset: str, dictionaries: Sequence[Dictionary], left_out: Seque
         side = "either side" if any(one.signed for one in dictionaries) else "above"
         text = (
             f"atoms matched one to one and percentile thresholds ({side}) chosen on train, accuracy on test, "
-            "(accuracy - constant) / (1 - constant)"
+            "(accuracy - floor) / (1 - floor), the floor that of random codes"
         )
     return text + (f"; left out, as they do not vary: {', '.join(left_out)}" if left_out else "")
