@@ -52,13 +52,33 @@ def print_leaderboard(table: pd.DataFrame, *, wide: bool | None = None) -> None:
     for title, part in boards(table):
         metrics = list(dict.fromkeys(part["metric"]))
         show_interval = wide if wide is not None else console.width >= 34 + 23 * len(metrics)
-        console.print(_board(title, part, metrics, show_interval))
-        console.print()
+        for index, some in enumerate([metrics] if show_interval else _fitting(part, metrics, console.width)):
+            console.print(_board(title if index == 0 else f"{title} (continued)", part, some, show_interval))
+            console.print()
     console.print(
         "○ the 95 % interval of (score − null) holds 0: cannot be told from chance. null: the same metric on random "
         "maps or random dictionaries. Rank: mean over metrics with a direction. n and intervals: `limen bench table`.",
         style="dim",
     )
+
+
+def _fitting(part: pd.DataFrame, metrics: Sequence[str], width: int) -> list[list[str]]:
+    """Cut the metrics into boards that are no wider than the terminal: a number is never broken."""
+    room = width - max(len(str(method)) for method in part["method"]) - 16
+    boards, used = [list[str]()], 0
+    for metric in metrics:
+        wanted = _width(metric) + 2
+        if boards[-1] and used + wanted > room:
+            boards.append([])
+            used = 0
+        boards[-1].append(metric)
+        used += wanted
+    return boards
+
+
+def _width(metric: str) -> int:
+    """Return how wide a metric's column must be at least: a number and its mark, and the longest word of the heading."""
+    return max(8, *(len(word) + 1 for word in metric.split("_")))
 
 
 def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval: bool) -> Table:
@@ -75,7 +95,8 @@ def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval
         arrow = ARROWS[part.loc[part["metric"] == metric, "direction"].iloc[0]]
         # Narrow columns break at underscores, not within words.
         heading = f"{metric} {arrow}" if show_interval else metric.replace("_", "_\n") + f"\n{arrow}"
-        grid.add_column(heading.strip(), justify="right", overflow="fold")
+        least = None if show_interval else _width(metric)
+        grid.add_column(heading.strip(), justify="right", overflow="fold", min_width=least)
     grid.add_column("rank", justify="right")
     grid.add_column("s", justify="right")
     for method in dict.fromkeys(part["method"]):
