@@ -51,7 +51,8 @@ def mixed_anova(data: pd.DataFrame, *, value: str, participant: str, between: st
     Olejnik and Algina 2003, doi:10.1037/1082-989X.8.4.434; Greenhouse and Geisser 1959; Huynh and Feldt 1976.
     """
     table, groups, left_out = _cells(data, value, participant, between, within)
-    y, n, b = table.to_numpy(), *table.shape
+    y = table.to_numpy()
+    n, b = y.shape
     codes, names = pd.factorize(groups, sort=True)
     a = len(names)
     coded = np.eye(a)[codes][:, :-1] - np.eye(a)[codes][:, [-1]]
