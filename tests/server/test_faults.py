@@ -91,7 +91,7 @@ def kill_while_bots_run(process, *, bots, kills):
     thread.start()
     happened = 0
     for target in range(1, kills + 1):
-        if not wait_for_events(process, target * bots * 15 // (kills + 1), done):
+        if not wait_for_events(process, target * bots * 10 // (kills + 1), done):
             break
         process.end(signal.SIGKILL)
         happened += 1
