@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 ARROWS = {"up": "↑", "down": "↓", "none": ""}
+_RANK_AND_SECONDS = 12
+"""Columns of the terminal that rank and seconds take."""
 
 
 def number(value: float) -> str:
@@ -64,10 +66,10 @@ def print_leaderboard(table: pd.DataFrame, *, wide: bool | None = None) -> None:
 
 def _fitting(part: pd.DataFrame, metrics: Sequence[str], width: int) -> list[list[str]]:
     """Cut the metrics into boards that are no wider than the terminal: a number is never broken."""
-    room = width - max(len(str(method)) for method in part["method"]) - 16
+    room = width - max(len(str(method)) for method in part["method"]) - _RANK_AND_SECONDS
     boards, used = [list[str]()], 0
     for metric in metrics:
-        wanted = _width(metric) + 2
+        wanted = _width(metric) + 1
         if boards[-1] and used + wanted > room:
             boards.append([])
             used = 0
@@ -78,7 +80,8 @@ def _fitting(part: pd.DataFrame, metrics: Sequence[str], width: int) -> list[lis
 
 def _width(metric: str) -> int:
     """Return how wide a metric's column must be at least: a number and its mark, and the longest word of the heading."""
-    return max(8, *(len(word) + 1 for word in metric.split("_")))
+    *first, last = metric.split("_")
+    return max(len("0.000 ○"), len(last), *(len(word) + 1 for word in first))
 
 
 def _board(title: str, part: pd.DataFrame, metrics: Sequence[str], show_interval: bool) -> Table:
