@@ -40,8 +40,8 @@ INTRO = """# Validity of the recommended analysis
 
 Written by `make validity`: {sets} simulated data sets a row. Each person answers 40 two-alternative trials about a part of the
 items; condition differs between participants and within items, layer (three) within participants and between items. Standard
-deviations on the log-odds scale: participant 0.6, item 0.7, condition by item 0.4. The mixed model is the one `limen analyze`
-takes as primary, with unit-based degrees of freedom; the intervals are nominal 95 %, the tests at 5 %. Behind each rate stands
+deviations on the log-odds scale: participant 0.6, item 0.7, condition by item 0.4. The mixed model has the slope that the rule of
+`limen analyze` starts from, never dropped, and unit-based degrees of freedom; the GLM is written out here; the intervals are nominal 95 %, the tests at 5 %. Behind each rate stands
 its own 95 % interval (Wilson): with {sets} data sets, rates in this range cannot be told from each other.
 
 The GLM's log-odds are marginal and are held against the marginal truth; the accuracy difference is the same for all.

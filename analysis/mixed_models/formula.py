@@ -190,7 +190,6 @@ def random_terms(parsed: Parsed, data: pd.DataFrame) -> tuple[list[RandomTerm], 
     for part in parsed.random:
         columns, rule = design(part.effects, data, parsed.text)
         codes = levels(data, part.factors)
-        # Formulaic calls it Intercept; every column of a summary is written alike.
         names = [str(name) for name in columns.columns]
         if part.correlated:
             terms.append(RandomTerm(part.group, codes, columns.to_numpy(), tuple(names)))

@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from bench.registry import LimenError, unknown
 
+from ..measures.comparisons import equivalence
 from .formula import again
 
 if TYPE_CHECKING:
@@ -124,15 +125,8 @@ class Margins:
             "t": estimate / error, "df": df, "p": float(2 * stats.t.sf(abs(estimate / error), df)),
         }  # fmt: skip
         if margin is not None:
-            if not margin > 0:
-                raise LimenError(f"margins, contrast, margin: given {margin}, allowed is a positive number.")
-            inner = float(stats.t.ppf(0.95, df)) * error
-            above, below = stats.t.sf((estimate + margin) / error, df), stats.t.cdf((estimate - margin) / error, df)
-            found |= {
-                "equivalence_p": float(max(above, below)),
-                "low_90": estimate - inner,
-                "high_90": estimate + inner,
-            }
+            inside = equivalence(estimate, error, df, margin)
+            found |= {"equivalence_p": inside.p, "low_90": inside.low_90, "high_90": inside.high_90}
         return found
 
     def _weights(self, given: Mapping[object, float] | Sequence[float]) -> np.ndarray:

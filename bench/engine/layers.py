@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..registry import LimenError
 from .engine import Engine
 from .hooks import find_layer, tapped
+from .sweeps import finite
 
 Reduce = Callable[[Tensor], Tensor]
 Change = Callable[[Tensor], Tensor]
@@ -47,8 +48,7 @@ def read_layers(
         with ExitStack() as stack:
             last = {name: stack.enter_context(tapped(part, name)) for name, part in parts.items()}
             logits = engine._forward(engine._forward.plain, inputs if change is None else change(inputs), low=False)
-        good = torch.isfinite(logits).flatten(1).all(dim=1)
-        return {name: shrink(last[name]().float()).contiguous() for name, shrink in reduce.items()}, good
+        return {name: shrink(last[name]().float()).contiguous() for name, shrink in reduce.items()}, finite(logits)
 
     return _swept(engine, pictures, work)
 
@@ -103,7 +103,7 @@ def penultimate(engine: Engine, pictures: np.ndarray) -> Tensor:
             logits = engine._forward(engine._forward.plain, engine.inputs(pictures[start:stop]), low=False)
         finally:
             handle.remove()
-        return {"fed": fed[-1].float().flatten(1)}, torch.isfinite(logits).flatten(1).all(dim=1)
+        return {"fed": fed[-1].float().flatten(1)}, finite(logits)
 
     return _swept(engine, pictures, work)["fed"]
 
@@ -114,10 +114,10 @@ def _swept(
     found, good = [], []
     most = engine._forward.most(engine.inputs(pictures[:1]))
     with torch.no_grad():
-        for start, stop, (values, finite) in engine._sweeps.batches.sweep(len(pictures), work, most):
+        for start, stop, (values, fine) in engine._sweeps.batches.sweep(len(pictures), work, most):
             engine._sweeps.meters.count(forwards=stop - start)
             found.append(values)
-            good.append(finite)
+            good.append(fine)
     engine._sweeps.check(torch.cat(good))
     return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 

@@ -163,6 +163,13 @@ def test_a_margin_equals_a_large_simulated_population(slope: analysis.MixedResul
     assert table.loc[(0.5, "0"), "mean"] == pytest.approx(mean, abs=1.5e-3)
 
 
+def test_shares_of_the_latent_variance(slope: analysis.MixedResults) -> None:
+    own = slope.random_sds.set_index(["group", "effect"])["sd"] ** 2
+    total = own["pid", "Intercept"] + own["item", "Intercept"] + np.pi**2 / 3
+    assert slope.icc()["item"] == pytest.approx(own["item", "Intercept"] / total)
+    assert slope.icc().sum() < 1
+
+
 def test_predictions_of_new_rows(slope: analysis.MixedResults, trials: pd.DataFrame) -> None:
     again = slope.predict(trials.head(5), level="conditional")
     assert again == pytest.approx(slope.fittedvalues[:5])
