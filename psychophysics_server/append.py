@@ -104,8 +104,8 @@ def _read(event: Event, trials: Mapping[str, Trial], study: FrozenStudy) -> _Rea
     trial = trials.get(answer.trial_id)
     if trial is None:
         return _Read(fault="this trial is not on the schedule of this session")
-    if trial.options and answer.response not in trial.options:
-        return _Read(trial=trial, body=answer, fault="the response is not among the options of this trial")
+    if fault := trial.shown.fault(answer.response, parse_body("trial", event.body)):
+        return _Read(trial=trial, body=answer, fault=fault)
     if trial.phase == "practice" and answer.attempt > study.attempts:
         return _Read(trial=trial, body=answer, fault=f"practice has at most {study.attempts} attempts")
     return _Read(trial=trial, body=answer)

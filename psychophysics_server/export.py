@@ -162,7 +162,9 @@ def _write(draft: Path, study: FrozenStudy, tables: dict[str, pd.DataFrame], fac
     for name, table in tables.items():
         table.to_csv(draft / name, index=False, lineterminator="\n")
         files[name] = {"rows": len(table), "sha256": sha256_file(draft / name)}
-    declared = study.file.checks.model_dump(exclude_none=True)
+    declared = {
+        name: value for name, value in study.file.checks.model_dump().items() if name in RULES and value is not None
+    }
     provenance = {
         "schema": EXPORT_SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

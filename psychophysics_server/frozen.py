@@ -15,6 +15,7 @@ from bench.records import check_columns
 from bench.registry import LimenError, unknown
 from bench.store import Artifact, Store
 from stimuli.records import CellRow, StudyFile, TrialRow
+from stimuli.trials import Payload, parse_payload
 
 PICTURE = re.compile(r"^pictures/([0-9a-f]{64})\.png$")
 DEFAULT_ATTEMPTS = 3
@@ -36,6 +37,13 @@ class Trial:
     k_seen: int
     payload: Mapping[str, Any]
     answer: Mapping[str, Any] = field(repr=False)
+    factors: Mapping[str, Any] = field(default_factory=dict)
+    """Within-subject factors of the design; the browser never sees them."""
+
+    @cached_property
+    def shown(self) -> Payload:
+        """The payload as its trial type reads it."""
+        return parse_payload(self.trial_type, self.payload, where=f"trial {self.trial_id}")
 
     @property
     def expected(self) -> str:
@@ -101,6 +109,8 @@ def open_frozen(artifact: Artifact) -> FrozenStudy:
         raise LimenError(f"{where}: the study has no texts; build it again with `limen stimuli build`.")
     cell_table, trial_table = artifact.rows("cells.parquet"), artifact.rows("trials.parquet")
     check_columns(cell_table, CellRow, f"{where}, cells.parquet")
+    if "factors" not in trial_table:  # sets frozen before factors were part of the row
+        trial_table = trial_table.assign(factors="{}")
     check_columns(trial_table, TrialRow, f"{where}, trials.parquet")
     cells = tuple(
         CellRow(cell=str(row.cell), condition=str(row.condition), list=int(row.list), quota=int(row.quota))
@@ -129,6 +139,7 @@ def _trials(table: Any, where: str, cell: str) -> tuple[Trial, ...]:
             k_seen=int(row.k_seen),
             payload=json.loads(row.payload),
             answer=json.loads(row.answer),
+            factors=json.loads(row.factors),
         )
         for row in _records(table.sort_values("position"))
     )

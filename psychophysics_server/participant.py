@@ -182,7 +182,7 @@ def session_complete() -> Response:
         row.session,
         last_seq=claim.last_seq,
         chain=claim.chain,
-        draw=lambda: fixed or new_code(recruitment, row.source, manual=False),
+        draw=lambda: fixed or new_code(recruitment, row.source),
     )
     if done.gone:
         raise _gone()
@@ -209,7 +209,7 @@ def session_manual() -> Response:
         server().database,
         row.session,
         reason=reason,
-        draw=lambda: new_code(recruitment, row.source, manual=True),
+        draw=lambda: new_code(recruitment, row.source, "manual"),
     )
     if code is None:
         raise _gone()

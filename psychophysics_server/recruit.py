@@ -13,6 +13,8 @@ PARAMETER = {"prolific": "PROLIFIC_PID", "mock": "PROLIFIC_PID", "link": "partic
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Characters of a code: none that is mistaken for another."""
 MAX_ID = 200
+OUTCOMES = {"complete": "", "manual": "-R", "screened_out": "-S", "no_consent": "-N", "full": "-F"}
+"""How a visit can end -> the mark in the middle of its code; also the values of `codes.kind`."""
 _NOBODY = {"", "undefined", "null", "none", "nan"}
 _PLACEHOLDER = re.compile(r"[{}]|%7b|%7d", re.IGNORECASE)
 
@@ -38,11 +40,11 @@ def identify(recruitment: Recruitment, parameters: Mapping[str, str], client_id:
     return recruitment.source, given
 
 
-def new_code(recruitment: Recruitment, source: str, *, manual: bool) -> str:
+def new_code(recruitment: Recruitment, source: str, outcome: str = "complete") -> str:
     """Draw a completion code; codes for review, bots and previews can be told apart at sight."""
     drawn = "".join(secrets.choice(ALPHABET) for _ in range(8))
     prefix = {"bot": "BOT", "preview": "PREVIEW"}.get(source, recruitment.code_prefix)
-    return f"{prefix}-R-{drawn}" if manual else f"{prefix}-{drawn}"
+    return f"{prefix}{OUTCOMES[outcome]}-{drawn}"
 
 
 def completion_url(recruitment: Recruitment, source: str, code: str) -> str | None:

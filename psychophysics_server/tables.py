@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of these tables; a data base of another version is refused."""
 
 metadata = MetaData(
@@ -39,6 +39,8 @@ studies = Table(
     Column("study", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("first_served", Float, nullable=False),
+    Column("paused_at", Float),
+    Column("unlinked_at", Float),
 )
 
 sessions = Table(
@@ -48,6 +50,8 @@ sessions = Table(
     Column("stimuli", String(64), ForeignKey("studies.stimuli"), nullable=False),
     Column("source", String(16), nullable=False),
     Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default="", server_default=""),
+    Column("consent_version", String(64), nullable=False, default="", server_default=""),
     Column("cell", String(200), nullable=False),
     Column("condition", String(200), nullable=False),
     Column("list", Integer, nullable=False),
@@ -155,3 +159,70 @@ tombstones = Table(
     Column("events_deleted", Integer, nullable=False),
     Column("server_time", Float, nullable=False),
 )
+
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("session", String(40), ForeignKey("sessions.session"), nullable=False, index=True),
+    Column("issued_at", Float, nullable=False),
+)
+"""Tokens with which people erase their own answers later."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session", String(40), ForeignKey("sessions.session"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("amount", Float),
+    Column("reason", Text, nullable=False, default=""),
+    Column("author", String(80), nullable=False),
+    Column("server_time", Float, nullable=False),
+)
+"""What a person decided about a person: exclude, include (analysis); approve, reject, bonus (money). Never updated."""
+
+recruiter_events = Table(
+    "recruiter_events",
+    metadata,
+    Column("recruiter", String(16), primary_key=True),
+    Column("event_id", String(80), primary_key=True),
+    Column("recruiter_id", String(200), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("event_time", Float, nullable=False),
+    Column("server_time", Float, nullable=False),
+)
+"""What a recruiter told of a submission, by webhook or poll; the newest by its own time counts."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password_hash", String(200), nullable=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("locked_until", Float, nullable=False, default=0.0),
+    Column("created_at", Float, nullable=False),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("name", String(80), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("issued_at", Float, nullable=False),
+    Column("expires_at", Float),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("server_time", Float, nullable=False),
+    Column("account", String(80), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("subject", String(200), nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+)
+"""Every act of a researcher on people, money or the study."""

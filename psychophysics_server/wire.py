@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_BODY = 65_536
 MAX_BATCH = 64
 MAX_SEQ = 50_000
-Kind = Literal["consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume", "load"]
+Kind = Literal["consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume", "load", "display"]
 
 
 def _storable(text: str) -> str:
@@ -90,6 +90,10 @@ class TrialBody(BaseModel):
     reservoir_ms: Milliseconds | None = None
     window: Annotated[str, Field(pattern=r"^([0-9]{1,5}x[0-9]{1,5})?$")] = ""
     pixel_ratio: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    confidence: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    text: Annotated[Text, Field(max_length=2000)] = ""
+    timed_out: bool = False
+    changes: Annotated[int, Field(ge=0)] = 0
 
 
 class BadBody(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.config import Frozen
 
@@ -20,27 +20,90 @@ class Page(Frozen):
     body: str
 
 
+class Question(Frozen):
+    """One question about the instructions; the answer stays on the server."""
+
+    question: str
+    options: tuple[str, ...] = Field(min_length=2, max_length=6)
+    answer: str
+
+    @model_validator(mode="after")
+    def _among(self) -> Question:
+        if self.answer not in self.options:
+            raise ValueError("the answer is not among the options")
+        return self
+
+
 class Texts(Frozen):
     """Everything a participant reads apart from the trials."""
 
     consent: Page
     instructions: tuple[Page, ...]
+    quiz: tuple[Question, ...] = ()
+    """Comprehension questions after the instructions; all must be right within `checks.quiz_attempts`."""
     debrief: Page
     contact: str = Field(min_length=3)
 
 
-class Checks(Frozen):
-    """Rules, decided before the data, that exclude a person from the analysis; they never touch payment."""
+class Rules(Frozen):
+    """Rules on a person's conduct, decided before the data; each is off unless it is given."""
 
     catch_accuracy: float | None = Field(default=None, ge=0, le=1)
     """Smallest share of catch trials answered correctly."""
     practice_attempts: int | None = Field(default=None, ge=1)
     """Largest number of times the practice block may be taken."""
+    quiz_attempts: int | None = Field(default=None, ge=1)
+    """Largest number of tries at the comprehension questions."""
+    min_instruction_seconds: float | None = Field(default=None, ge=0)
+    """Shortest time on the instructions."""
     min_total_seconds: float | None = Field(default=None, ge=0)
     max_total_seconds: float | None = Field(default=None, gt=0)
     min_median_rt_ms: float | None = Field(default=None, ge=0)
+    max_too_fast_share: float | None = Field(default=None, ge=0, le=1)
+    """Largest share of test answers given within `too_fast_ms`."""
+    min_choices_per_side: int | None = Field(default=None, ge=0)
+    """Response variety: each displayed position must be chosen at least this often at test."""
     max_same_side_share: float | None = Field(default=None, gt=0, le=1)
-    """Largest share of test answers given on one side (straight-lining)."""
+    """Largest share of test answers given on one side."""
+    max_same_side_run: int | None = Field(default=None, ge=1)
+    """Straight-lining: longest run of test answers at the same displayed position."""
+    max_gap_seconds: float | None = Field(default=None, gt=0)
+    """Longest pause between two events of one person."""
+    max_focus_losses: int | None = Field(default=None, ge=0)
+    """How often the page may lose the focus or be hidden during trials."""
+    no_touch: bool | None = None
+    """True: answers given by touch (a phone or tablet) fail."""
+
+
+class Checks(Rules):
+    """Rules that exclude a person from the analysis; they never touch payment."""
+
+    too_fast_ms: float = Field(default=200, gt=0)
+    """What counts as too fast."""
+    flag: Rules = Rules()
+    """The same rules, with thresholds that only mark a person for a look."""
+
+
+class Display(Frozen):
+    """What the screen must offer before the study starts."""
+
+    min_width: int = Field(default=0, ge=0)
+    min_height: int = Field(default=0, ge=0)
+    """Smallest inner size of the window, in CSS pixels."""
+    mobile: bool = True
+    """Whether phones and tablets may take part."""
+    fullscreen: bool = False
+    """Ask for full screen; leaving it is recorded."""
+    calibrate: bool = False
+    """Measure the screen with a bank card, for pixels per centimetre."""
+
+
+class Resume(Frozen):
+    """What happens when someone comes back after a reload or a pause."""
+
+    policy: Literal["continue", "restart_block", "refuse"] = "continue"
+    max_age_hours: float = Field(default=24 * 7, gt=0)
+    """After this long the session is over (EXPIRED)."""
 
 
 class Bots(Frozen):
@@ -50,6 +113,8 @@ class Bots(Frozen):
     """
 
     accuracy: dict[str, tuple[float, ...]]
+    effects: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Within-subject factor -> level -> shift in logits, for the factors that the design's trials carry."""
     participant_sd: float = Field(default=0.6, ge=0)
     item_sd: float = Field(default=0.5, ge=0)
     lapse: float = Field(default=0.02, ge=0, le=0.5)
@@ -64,10 +129,19 @@ class Bots(Frozen):
 class Recruitment(Frozen):
     """Where people come from and what they are told at the end."""
 
-    source: Literal["link", "prolific", "mock"] = "link"
+    source: str = Field(default="link", pattern=r"^[a-z][a-z0-9_]{1,15}$")
+    """A recruiter: a file of `psychophysics_server/recruiters`."""
     code_prefix: str = Field(default="LIMEN", pattern=r"^[A-Z0-9]{2,12}$")
     pay: str = ""
+    """What a participant receives, in words."""
+    amount: float | None = Field(default=None, ge=0)
+    """What a participant receives, in `currency`; lets the dashboard compare with `min_hourly`."""
+    currency: str = Field(default="GBP", pattern=r"^[A-Z]{3}$")
+    min_hourly: float | None = Field(default=None, ge=0)
+    """Warn if the realised pay per hour falls below."""
     minutes: float = Field(default=10, gt=0)
+    exclude: tuple[str, ...] = ()
+    """Studies whose participants may not take part again, by id (every version of them)."""
 
 
 class StudyFile(Frozen):
@@ -91,6 +165,12 @@ class StudyFile(Frozen):
     contact: str | None = Field(default=None, min_length=3)
     """Who answers a participant's questions; required where the protocol's own texts are used."""
     checks: Checks = Checks()
+    display: Display = Display()
+    resume: Resume = Resume()
+    language: str = Field(default="en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    """Language of the pages, for `lang`; the interface's own words come from the front-end's word list of it."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """Own words for the interface: path in the word list, e.g. 'test.heading' -> text."""
     recruitment: Recruitment = Recruitment()
     bots: Bots | None = None
     analysis: dict[str, Any] = Field(default_factory=dict)
@@ -122,7 +202,7 @@ class TrialRow:
     """0 in practice, then 1, 2, 3."""
     phase: str
     trial_type: str
-    """Name of the front-end plugin that shows it: 'predict' for train-then-predict."""
+    """Name of the front-end plugin that shows it: a key of `stimuli.trials.TRIAL_TYPES`."""
     trial_id: str
     """Opaque; tells a participant nothing."""
     item_id: str
@@ -131,9 +211,11 @@ class TrialRow:
     k_seen: int
     """Training examples seen before this trial, over all sessions."""
     payload: str
-    """JSON: all the browser may see before the answer."""
+    """JSON: all the browser may see before the answer; the model of its trial type in `stimuli.trials`."""
     answer: str
-    """JSON, server only: `expected`, `definition`, `model_correct`, `label`; '{}' where nothing is asked."""
+    """JSON, server only: `expected`, `definition`, `model_correct`, `label`, `repeat_of`; '{}' where nothing is asked."""
+    factors: str = "{}"
+    """JSON, server only: within-subject factors of the design, name -> text, number or true/false; columns of the export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,16 +234,3 @@ class ItemRow:
     """NaN for the practice machine."""
     model_correct: bool
     group: str
-
-
-# Payload of the trial type `predict` (train-then-predict with a reservoir):
-#   phase         'practice' | 'train' | 'test'
-#   image         sha256 of the picture
-#   explanation   sha256 or null; always null at test
-#   predicted     class the model answered (train only), else null
-#   options       [left, right] class names at test and practice, else []
-#   reservoir     [{image, explanation, predicted}] examples that stay in view: at test the training examples seen so
-#                 far, in practice the worked examples of the practice machine; [] in training
-#   feedback      true if the answer is told after the response (practice)
-#   lockout_ms    no answer is taken before
-#   session, session_count, index, count   for the progress line; index runs from 1 to count in each block

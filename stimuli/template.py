@@ -58,10 +58,46 @@ checks:
   min_median_rt_ms: 250
   # Largest share of test answers given on one side.
   max_same_side_share: 0.95
+  # Longest run of test answers on one side, and how often each side must be chosen.
+  max_same_side_run: null
+  min_choices_per_side: null
+  # Largest share of test answers given faster than too_fast_ms.
+  max_too_fast_share: null
+  too_fast_ms: 200
+  # Largest number of tries at the comprehension questions, and shortest time on the instructions.
+  quiz_attempts: null
+  min_instruction_seconds: null
+  # Longest pause, in seconds; how often the page may lose the focus; whether answers by touch fail.
+  max_gap_seconds: null
+  max_focus_losses: null
+  no_touch: null
+  # The same rules with thresholds that only mark a person for a look.
+  flag: {{}}
+
+# What the screen must offer before the study starts.
+display:
+  # Smallest window, in CSS pixels; 0 = any.
+  min_width: 0
+  min_height: 0
+  # Whether phones and tablets may take part.
+  mobile: true
+  # Ask for full screen.
+  fullscreen: false
+  # Measure the screen with a bank card, for pixels per centimetre.
+  calibrate: false
+
+# What happens after a reload or a pause: continue, restart_block or refuse; and for how long one may come back.
+resume:
+  policy: continue
+  max_age_hours: 168
+
+# Language of the pages, and own words for the interface (path in the word list -> text).
+language: en
+words: {{}}
 
 # Where people come from and what they are told.
 recruitment:
-  # link (anyone who has the address), prolific, or mock (a rehearsal of prolific).
+  # A recruiter: link (anyone who has the address), prolific, mturk, connect, or mock (a rehearsal of prolific).
   source: link
   # First part of the completion code: A-Z and 0-9.
   code_prefix: LIMEN

@@ -81,6 +81,7 @@ def _trials(cell: str, condition: str, number: int, picture: str, tests: int) ->
             "k_seen": 2 * session,
             "payload": json.dumps(payload),
             "answer": json.dumps(answer),
+            "factors": "{}",
         }
 
     for index in range(2):

@@ -6,9 +6,9 @@ import { button, element, prose } from "./dom";
 import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
 import type { Pictures } from "./pictures";
-import { PredictPlugin } from "./plugin-predict";
 import type { Shell } from "./shell";
-import type { PracticeState, SessionState, Step, Trial, Verdict } from "./wire";
+import { addresses, trialType } from "./trials";
+import type { PracticeState, PredictPayload, SessionState, Step, Trial, Verdict } from "./wire";
 import { words } from "./words";
 
 const AHEAD = 4;
@@ -29,16 +29,6 @@ export interface Surroundings {
 }
 
 type Saved = Record<string, unknown>;
-
-function address(hash: string): string {
-  return `/stimuli/${hash}.png`;
-}
-
-function addresses({ payload }: Trial): string[] {
-  const own = [payload.image, payload.explanation];
-  const seen = payload.reservoir.flatMap(({ image, explanation }) => [image, explanation]);
-  return [...own, ...seen].filter((hash): hash is string => !!hash).map(address);
-}
 
 /** The walk through a session's timeline. */
 export class Study {
@@ -154,10 +144,13 @@ export class Study {
     if (!first || open.length === 0) return;
     if (open.length === trials.length) {
       const { session, session_count: of } = first;
-      const text =
-        first.phase === "train"
+      const reservoir = trials.some(({ payload }) => addresses((payload as Partial<PredictPayload>).reservoir).length > 0);
+      const predicts = trials[0]!.trial_type === "predict";
+      const text = predicts
+        ? first.phase === "train"
           ? words.train.intro(session, of, trials.length)
-          : words.test.intro(session, of, trials.length, trials.some(({ payload }) => payload.reservoir.length > 0));
+          : words.test.intro(session, of, trials.length, reservoir)
+        : words.block.intro(session, of, trials.length);
       await this.around.shell.message(`before-${first.phase}`, text, words.start);
     }
     await this.show(open, 1);
@@ -175,7 +168,7 @@ export class Study {
     const host = element("div", { class: "trials" });
     this.around.shell.stage.replaceChildren(host);
     const jsPsych = initJsPsych({ display_element: host });
-    this.around.pictures.window(trials.slice(0, AHEAD).flatMap(addresses));
+    this.around.pictures.window(trials.slice(0, AHEAD).flatMap(({ payload }) => addresses(payload)));
     const timeline = trials.map((trial, i) => this.description(trials, i, trial, attempt));
     await (this.around.simulation ? jsPsych.simulate(timeline, this.around.simulation) : jsPsych.run(timeline));
     this.around.onTrial(null);
@@ -185,19 +178,10 @@ export class Study {
     const { pictures, outbox, onTrial } = this.around;
     const { payload } = trial;
     const save = (data: Saved): Promise<number> => this.save(trial, attempt, data);
+    const { plugin, parameters } = trialType(trial);
     return {
-      type: PredictPlugin,
-      phase: payload.phase,
-      image: address(payload.image),
-      explanation: payload.explanation && address(payload.explanation),
-      predicted: payload.predicted,
-      options: payload.options,
-      reservoir: payload.reservoir.map((seen) => ({
-        id: seen.image,
-        image: address(seen.image),
-        explanation: seen.explanation && address(seen.explanation),
-        predicted: seen.predicted,
-      })),
+      type: plugin,
+      ...parameters(trial),
       lockout_ms: payload.lockout_ms,
       position: payload.count ? words.position(payload.session, payload.session_count, payload.index, payload.count, payload.phase === "practice") : "",
       load: (url: string) => pictures.get(url),
@@ -205,7 +189,7 @@ export class Study {
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
       on_start: () => {
         onTrial(trial.trial_id);
-        pictures.window(trials.slice(i, i + AHEAD).flatMap(addresses));
+        pictures.window(trials.slice(i, i + AHEAD).flatMap(({ payload }) => addresses(payload)));
       },
       on_finish: async (data: Saved) => {
         if (!payload.feedback) await save(data);
@@ -216,7 +200,8 @@ export class Study {
 
   private async save(trial: Trial, attempt: number, data: Saved): Promise<number> {
     const { trial_type: _type, trial_index: _index, time_elapsed: _elapsed, plugin_version, ...measured } = data;
-    const body = { trial_id: trial.trial_id, attempt, ...measured, plugin: `predict@${plugin_version ?? PredictPlugin.info.version}` };
+    const { info } = trialType(trial).plugin;
+    const body = { trial_id: trial.trial_id, attempt, ...measured, plugin: `${info.name}@${plugin_version ?? info.version}` };
     if (trial.phase !== "practice") this.answered.add(trial.trial_id);
     return this.around.outbox.add("trial", body);
   }

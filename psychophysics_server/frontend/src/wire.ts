@@ -1,6 +1,6 @@
 /** The shapes of docs/wire.md. */
 
-export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load";
+export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load" | "display";
 
 /** One event as it is stored and sent; `body` is JSON text, built once and never again. */
 export interface SentEvent {
@@ -52,14 +52,11 @@ export interface Example {
   predicted: string;
 }
 
-/** Payload of the trial type `predict` (stimuli/records.py). */
-export interface PredictPayload {
+/** What payloads of all trial types say (stimuli/trials.py). */
+export interface Payload {
   phase: "practice" | "train" | "test";
-  image: string;
-  explanation: string | null;
-  predicted: string | null;
+  question?: string;
   options: string[];
-  reservoir: Example[];
   feedback: boolean;
   lockout_ms: number;
   session: number;
@@ -68,13 +65,89 @@ export interface PredictPayload {
   count: number;
 }
 
-export interface Trial {
+export interface Confidence {
+  levels: number;
+  slider: boolean;
+  low: string;
+  high: string;
+}
+
+export interface PredictPayload extends Payload {
+  image: string;
+  explanation: string | null;
+  predicted: string | null;
+  reservoir: Example[];
+}
+
+export interface Grid {
+  polarity: "max" | "min" | "base";
+  label: string;
+  pictures: string[];
+}
+
+export interface ForcedChoicePayload extends Payload {
+  references?: Grid[];
+  queries: [string, string];
+  arrangement?: "stacked" | "side_by_side";
+  confidence?: Confidence | null;
+}
+
+export interface Panel {
+  label?: string;
+  pictures?: string[];
+  text?: string;
+}
+
+export interface Entry {
+  label: string;
+  kind?: "text" | "number";
+  required?: boolean;
+  max_length?: number;
+  minimum?: number | null;
+  maximum?: number | null;
+}
+
+export interface Speed {
+  fixation_ms: number;
+  stimulus_ms: number;
+  mask?: string | null;
+  mask_ms?: number;
+  deadline_ms: number;
+  last_counts?: boolean;
+}
+
+export interface ChoicePayload extends Payload {
+  panels?: Panel[];
+  faces: Panel[];
+  layout?: "row" | "grid" | "list" | "scale";
+  low?: string;
+  high?: string;
+  confidence?: Confidence | null;
+  entry?: Entry | null;
+  speed?: Speed | null;
+}
+
+export interface RevealPayload extends Payload {
+  image: string;
+  word: string;
+  mode?: "reveal" | "click";
+  box_px: number;
+  step_px: number;
+  sample_ms: number;
+  batch: number;
+  limit_ms: number;
+  oracle: boolean;
+  max_boxes: number;
+  size: [number, number];
+}
+
+export interface Trial<P extends Payload = Payload> {
   trial_id: string;
   trial_type: string;
   phase: string;
   session: number;
   position: number;
-  payload: PredictPayload;
+  payload: P;
 }
 
 export type Step =

@@ -44,6 +44,12 @@ export const words = {
     heading: "What will the machine answer?",
     keys: "Keys: F for the left answer, J for the right one, or the arrow keys.",
   },
+  block: {
+    intro: (session: number, of: number, count: number) => ({
+      title: of > 1 ? `Part ${session} of ${of}` : "Ready?",
+      body: `${count} question${count === 1 ? "" : "s"} follow${count === 1 ? "s" : ""}. **Take your time and look closely.**`,
+    }),
+  },
   feedback: {
     right: "Right",
     wrong: "Not this time",
