@@ -105,6 +105,12 @@ recruitment:
   pay: ""
   # How long it takes, in minutes.
   minutes: 10
+  # The same pay as a number, its currency, and the hourly pay below which the dashboard warns.
+  amount: null
+  currency: GBP
+  min_hourly: null
+  # Ids of earlier studies whose participants may not take part.
+  exclude: []
 
 # Simulated people for rehearsals and for power: logit P(correct) = logit(accuracy) + person + item. These numbers are
 # assumptions of yours, not results.
@@ -114,6 +120,8 @@ bots:
     baseline: [{accuracies}]
     control: [{accuracies}]
     grad_cam: [{accuracies}]
+  # Shifts in logits by level of a within-subject factor of the design, for example basis: {{dictionary: 0.4}}.
+  effects: {{}}
   # Standard deviations of people and of items, in logits.
   participant_sd: 0.6
   item_sd: 0.5
