@@ -91,8 +91,9 @@ resume:
   policy: continue
   max_age_hours: 168
 
-# Language of the pages, and own words for the interface (path in the word list -> text).
+# Language of the pages.
 language: en
+# Own words for the interface: path in the word list -> text.
 words: {{}}
 
 # Where people come from and what they are told.
