@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, update
+import pydantic
+from sqlalchemy import Connection, Executable, bindparam, select, update
 
 from .chain import body_hash, link
 from .db import Database, insert_once, one
 from .frozen import FrozenStudy, Trial
+from .prepared import Prepared, insert_new
 from .schedule import practice_state
-from .sessions import answers_of, schedule_of
-from .tables import alarms, events, sessions
-from .wire import BadBody, Event, TrialBody, parse_body, parse_trial
+from .sessions import answers_of
+from .tables import alarms, events, schedules, sessions, tokens
+from .wire import BadBody, Event, TrialBody, parse_body, sentence
 
 
 @dataclass(kw_only=True)
 class Appended:
     """What became of a batch (docs/wire.md, section 4)."""
 
+    unknown: bool = False
+    """The token opens this session no longer."""
     gone: bool = False
     acknowledged: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
@@ -41,6 +47,16 @@ class Appended:
         }
 
 
+class _Said(NamedTuple):
+    """An event after reading its text, before anything is known of the session."""
+
+    event: Event
+    hashed: str
+    parsed: dict[str, Any]
+    answer: TrialBody | None
+    fault: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Read:
     """An event after reading its body: what it is about, and why it cannot count ('' if it can)."""
@@ -57,101 +73,201 @@ class _Read:
         return self.body.attempt if self.trial.phase == "practice" else 1
 
 
-def append(database: Database, study: FrozenStudy, session: str, batch: Sequence[Event]) -> Appended:
-    """Store a batch of events; each is stored once, whatever is sent how often."""
+class _Standing(NamedTuple):
+    """Where a session stands, read under its lock."""
+
+    session: str
+    state: str
+    cell: str
+    high_water: int
+    chain: str
+    consented_at: float | None
+    trial_ids: str | None
+
+
+def _standing(*, by_token: bool) -> Prepared:
+    def build(dialect: str) -> Executable:
+        columns = [sessions.c[name] for name in _Standing._fields[:-1]]
+        query = select(*columns, schedules.c.trial_ids)
+        source = sessions.outerjoin(schedules, schedules.c.session == sessions.c.session)
+        query = query.where(sessions.c.session == bindparam("of"))
+        if by_token:
+            source = source.join(tokens, tokens.c.session == sessions.c.session)
+            query = query.where(tokens.c.token_hash == bindparam("token"))
+        return query.select_from(source).with_for_update(of=sessions)
+
+    return Prepared(build)
+
+
+def _moved(dialect: str) -> Executable:
+    values = {name: bindparam(name) for name in ("last_seen", "high_water", "chain")}
+    return update(sessions).where(sessions.c.session == bindparam("of")).values(**values)
+
+
+def _beyond(dialect: str) -> Executable:
+    query = select(events.c.seq, events.c.body_hash)
+    query = query.where(events.c.session == bindparam("of"), events.c.seq > bindparam("mark"))
+    return query.order_by(events.c.seq)
+
+
+STANDING, STANDING_BY_TOKEN = _standing(by_token=False), _standing(by_token=True)
+MOVED, BEYOND = Prepared(_moved), Prepared(_beyond)
+KEPT = insert_new(events, *events.c.keys())
+
+
+def append(
+    database: Database, study: FrozenStudy, session: str, batch: Sequence[Event], *, token: str | None = None
+) -> Appended:
+    """Store a batch of events; each is stored once, whatever is sent how often.
+
+    Parameters
+    ----------
+    token
+        Hash of the token the batch came with; it must open this session still. None: the caller has seen to it.
+    """
+    said = [_hear(event) for event in sorted(batch, key=lambda event: event.seq)]
 
     def job(connection: Connection) -> Appended:
-        now = time.time()
-        row = connection.execute(select(sessions).filter_by(session=session).with_for_update()).one()
-        if row.state == "WITHDRAWN":
-            return Appended(gone=True)
-        trials = {trial.trial_id: trial for trial in schedule_of(connection, study, session)}
-        result = Appended()
-        values: dict[str, Any] = {"last_seen": now}
-        practised = False
-        for event in sorted(batch, key=lambda event: event.seq):
-            read = _read(event, trials, study)
-            fault = _store(connection, session, event, read, now=now, result=result)
-            if fault is None:
-                continue
-            if fault:
-                result.faults[str(event.seq)] = fault
-            elif read.accepted and row.consented_at is None:
-                values |= {"consented_at": now} | ({"state": "ACTIVE"} if row.state == "PRE" else {})
-            practised |= read.trial is not None and read.trial.phase == "practice"
-            _tell(read, fault, event.seq, result)
-        result.high_water, chain = _advance(connection, row)
-        values |= {"high_water": result.high_water, "chain": chain}
-        connection.execute(update(sessions).where(sessions.c.session == session).values(**values))
-        if practised:
-            answers = answers_of(connection, session)
-            result.practice = practice_state(list(trials.values()), answers, study.attempts).public()
-        return result
+        if token is None:
+            found = STANDING.run(connection, of=session).one_or_none()
+        else:
+            found = STANDING_BY_TOKEN.run(connection, of=session, token=token).one_or_none()
+        if found is None:
+            return Appended(unknown=True)
+        return _append(connection, study, _Standing(*found), said)
 
     appended: Appended = database.write(job)
     return appended
 
 
-def _read(event: Event, trials: Mapping[str, Trial], study: FrozenStudy) -> _Read:
-    """Judge an event by itself; a faulty one is kept, told of, and never counted."""
+def _append(connection: Connection, study: FrozenStudy, row: _Standing, said: Sequence[_Said]) -> Appended:
+    if row.state == "WITHDRAWN":
+        return Appended(gone=True)
+    now = time.time()
+    trials = _scheduled(study.trial_index[row.cell], row.trial_ids or "[]")
+    result = Appended()
+    consented = practised = False
+    for heard in said:
+        read = _judge(heard, trials, study)
+        fault = _store(connection, row.session, heard, read, now=now, result=result)
+        if fault is None:
+            continue
+        if fault:
+            result.faults[str(heard.event.seq)] = fault
+        consented |= read.accepted and not fault
+        practised |= read.trial is not None and read.trial.phase == "practice"
+        _tell(read, fault, heard.event.seq, result)
+    if consented and row.consented_at is None:
+        values = {"consented_at": now} | ({"state": "ACTIVE"} if row.state == "PRE" else {})
+        connection.execute(update(sessions).where(sessions.c.session == row.session).values(**values))
+    result.high_water, chain = _advance(connection, row)
+    MOVED.run(connection, of=row.session, last_seen=now, high_water=result.high_water, chain=chain)
+    if practised:
+        answers = answers_of(connection, row.session)
+        result.practice = practice_state(list(trials.values()), answers, study.attempts).public()
+    return result
+
+
+class _Index:
+    """A cell's trials, compared by identity: the sets of a running server are few and never change."""
+
+    __slots__ = ("trials",)
+
+    def __init__(self, trials: Mapping[str, Trial]) -> None:
+        self.trials = trials
+
+    def __hash__(self) -> int:
+        return id(self.trials)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Index) and other.trials is self.trials
+
+
+def _scheduled(index: Mapping[str, Trial], trial_ids: str) -> Mapping[str, Trial]:
+    return _lookup(_Index(index), trial_ids)
+
+
+@lru_cache(maxsize=256)
+def _lookup(index: _Index, trial_ids: str) -> Mapping[str, Trial]:
+    """Look the trials of a stored schedule up; the people of a cell share one."""
+    return {trial_id: index.trials[trial_id] for trial_id in json.loads(trial_ids)}
+
+
+def _hear(event: Event) -> _Said:
+    """Read the text of an event."""
+    parsed: dict[str, Any] = {}
+    answer, fault = None, ""
     try:
-        if event.kind != "trial":
-            body = parse_body(event.kind, event.body)
-            return _Read(accepted=event.kind == "consent" and body.get("accepted") is True)
-        answer = parse_trial(event.body)
+        parsed = parse_body(event.kind, event.body)
+        if event.kind == "trial":
+            answer = TrialBody.model_validate(parsed)
     except BadBody as error:
-        return _Read(fault=str(error))
+        fault = str(error)
+    except pydantic.ValidationError as error:
+        fault = sentence(error)
+    return _Said(event, body_hash(event.body), parsed, answer, fault)
+
+
+def _judge(said: _Said, trials: Mapping[str, Trial], study: FrozenStudy) -> _Read:
+    """Judge an event by itself; a faulty one is kept, told of, and never counted."""
+    answer = said.answer
+    if said.fault:
+        return _Read(fault=said.fault)
+    if answer is None:
+        return _Read(accepted=said.event.kind == "consent" and said.parsed.get("accepted") is True)
     trial = trials.get(answer.trial_id)
     if trial is None:
         return _Read(fault="this trial is not on the schedule of this session")
-    if fault := trial.shown.fault(answer.response, parse_body("trial", event.body)):
-        return _Read(trial=trial, body=answer, fault=fault)
-    if trial.phase == "practice" and answer.attempt > study.attempts:
-        return _Read(trial=trial, body=answer, fault=f"practice has at most {study.attempts} attempts")
-    return _Read(trial=trial, body=answer)
+    fault = trial.shown.fault(answer.response, said.parsed)
+    if not fault and trial.phase == "practice" and answer.attempt > study.attempts:
+        fault = f"practice has at most {study.attempts} attempts"
+    return _Read(trial=trial, body=answer, fault=fault)
 
 
 def _store(
-    connection: Connection, session: str, event: Event, read: _Read, *, now: float, result: Appended
+    connection: Connection, session: str, said: _Said, read: _Read, *, now: float, result: Appended
 ) -> str | None:
     """Insert one event; return the fault it is held with ('' if none), or None if its seq is taken by another body."""
-    hashed = body_hash(event.body)
+    event = said.event
+    row = {
+        "session": session,
+        "seq": event.seq,
+        "kind": event.kind,
+        "body": event.body,
+        "body_hash": said.hashed,
+        "client_time": event.time,
+        "server_time": now,
+        "trial_id": "" if read.trial is None else read.trial.trial_id,
+        "attempt": read.attempt,
+        "fault": read.fault,
+    }
+    if _insert(connection, row):
+        result.acknowledged.append(event.seq)
+        return read.fault
     held = one(connection, events, session=session, seq=event.seq)
-    if held is None:
-        fault = read.fault or _repeat(connection, session, read)
-        row = {
-            "session": session,
-            "seq": event.seq,
-            "kind": event.kind,
-            "body": event.body,
-            "body_hash": hashed,
-            "client_time": event.time,
-            "server_time": now,
-            "trial_id": "" if read.trial is None else read.trial.trial_id,
-            "attempt": read.attempt,
-            "fault": fault,
-        }
-        if insert_once(connection, events, row):
+    if held is None:  # its seq is free, so the one answer that its trial may have is held already
+        row["fault"] = _repeat(connection, row)
+        if _insert(connection, row):
             result.acknowledged.append(event.seq)
-            return fault
+            return row["fault"]
         held = one(connection, events, session=session, seq=event.seq)
-    if held is not None and held.body_hash == hashed and held.kind == event.kind:
+    if held is not None and held.body_hash == said.hashed and held.kind == event.kind:
         result.acknowledged.append(event.seq)
         return str(held.fault)
-    alarm = {"session": session, "seq": event.seq, "body": event.body, "body_hash": hashed, "server_time": now}
+    alarm = {"session": session, "seq": event.seq, "body": event.body, "body_hash": said.hashed, "server_time": now}
     insert_once(connection, alarms, alarm)
     result.conflicts.append(event.seq)
     return None
 
 
-def _repeat(connection: Connection, session: str, read: _Read) -> str:
-    if read.trial is None:
-        return ""
-    query = select(events.c.seq).filter_by(
-        session=session, trial_id=read.trial.trial_id, attempt=read.attempt, fault=""
-    )
-    earlier = connection.execute(query).scalar()
-    return "" if earlier is None else f"this trial was answered already, in event {earlier}"
+def _insert(connection: Connection, row: Mapping[str, Any]) -> bool:
+    return KEPT.run(connection, **row).one_or_none() is not None
+
+
+def _repeat(connection: Connection, row: Mapping[str, Any]) -> str:
+    answered = {"session": row["session"], "trial_id": row["trial_id"], "attempt": row["attempt"], "fault": ""}
+    earlier = connection.execute(select(events.c.seq).filter_by(**answered)).scalar_one()
+    return f"this trial was answered already, in event {earlier}"
 
 
 def _tell(read: _Read, fault: str, seq: int, result: Appended) -> None:
@@ -162,11 +278,10 @@ def _tell(read: _Read, fault: str, seq: int, result: Appended) -> None:
     result.feedback[str(seq)] = {"correct": body.response == trial.expected, "expected": trial.expected}
 
 
-def _advance(connection: Connection, row: Row[Any]) -> tuple[int, str]:
+def _advance(connection: Connection, row: _Standing) -> tuple[int, str]:
     """Move the high-water mark, and the chain with it, over every event that now follows without a gap."""
-    mark, chain = int(row.high_water), str(row.chain)
-    query = select(events.c.seq, events.c.body_hash).where(events.c.session == row.session, events.c.seq > mark)
-    for seq, hashed in connection.execute(query.order_by(events.c.seq)):
+    mark, chain = row.high_water, row.chain
+    for seq, hashed in BEYOND.run(connection, of=row.session, mark=mark):
         if seq != mark + 1:
             break
         mark, chain = seq, link(chain, hashed)
