@@ -63,7 +63,9 @@ sessions = Table(
     Column("chain", String(64), nullable=False, default=""),
     Column("last_seq", Integer),
     Column("excluded", Boolean, nullable=False, default=False),
+    Column("remote", String(32), nullable=False, default="", server_default=""),
 )
+"""`remote` is the newest status that the recruiter told of a submission, '' if none."""
 Index("ix_sessions_balance", sessions.c.stimuli, sessions.c.source, sessions.c.state)
 
 participants = Table(
@@ -74,8 +76,11 @@ participants = Table(
     Column("source", String(16), nullable=False),
     Column("recruiter", String(16), nullable=False),
     Column("recruiter_id", String(200), nullable=False),
+    Column("submission", String(200), nullable=False, default="", server_default=""),
     UniqueConstraint("stimuli", "source", "recruiter", "recruiter_id", name="uq_participants_claim"),
 )
+"""`submission` is the recruiter's own name for this visit (Prolific's SESSION_ID, MTurk's and Connect's assignment)."""
+Index("ix_participants_submission", participants.c.recruiter, participants.c.submission)
 
 tokens = Table(
     "tokens",
@@ -188,11 +193,25 @@ recruiter_events = Table(
     Column("recruiter", String(16), primary_key=True),
     Column("event_id", String(80), primary_key=True),
     Column("recruiter_id", String(200), nullable=False),
+    Column("submission", String(200), nullable=False, default="", server_default=""),
     Column("status", String(32), nullable=False),
     Column("event_time", Float, nullable=False),
     Column("server_time", Float, nullable=False),
 )
 """What a recruiter told of a submission, by webhook or poll; the newest by its own time counts."""
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("session", String(40), ForeignKey("sessions.session"), primary_key=True),
+    Column("item", String(32), primary_key=True),
+    Column("batch", String(40), nullable=False, index=True),
+    Column("amount", Float),
+    Column("reason", Text, nullable=False, default=""),
+    Column("author", String(80), nullable=False),
+    Column("listed_at", Float, nullable=False),
+)
+"""What went into a list for the recruiter: `approve`, `reject`, or `bonus ID` (the decision); nothing goes twice."""
 
 accounts = Table(
     "accounts",
