@@ -224,6 +224,19 @@ def protocols(as_json: bool) -> None:
 
 
 @study.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the server's JSON routes."""
+    from flask import Flask
+
+    from .app import register_routes
+    from .openapi import document
+
+    bare = Flask(__package__ or "limen", static_folder=None)
+    register_routes(bare)
+    click.echo(json.dumps(document(bare), indent=2))
+
+
+@study.command()
 @click.argument("protocol")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output if left out.")
 def init(protocol: str, output: Path | None) -> None:
