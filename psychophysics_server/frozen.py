@@ -14,6 +14,7 @@ from bench.config import load_config, parse_config
 from bench.records import check_columns
 from bench.registry import LimenError, unknown
 from bench.store import Artifact, Store
+from stimuli.interface import check_words
 from stimuli.records import CellRow, StudyFile, TrialRow
 from stimuli.trials import Payload, parse_payload
 
@@ -107,6 +108,7 @@ def open_frozen(artifact: Artifact) -> FrozenStudy:
     file = parse_config(data, StudyFile, where=f"{where}, study.json")
     if file.texts is None:
         raise LimenError(f"{where}: the study has no texts; build it again with `limen stimuli build`.")
+    check_words(file, where=f"{where}, study.json")
     cell_table, trial_table = artifact.rows("cells.parquet"), artifact.rows("trials.parquet")
     check_columns(cell_table, CellRow, f"{where}, cells.parquet")
     if "factors" not in trial_table:  # sets frozen before factors were part of the row

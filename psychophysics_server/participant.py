@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from typing import Any, TypeVar
 
@@ -13,14 +14,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from bench.registry import LimenError
+from stimuli.interface import words_of
 
-from .app import BUILD, IMMUTABLE, Refusal, built_files, server
+from .app import BUILD, Refusal, built_files, server
 from .append import append
 from .db import one
 from .finish import complete, manual_code, withdraw
 from .frozen import FrozenStudy
 from .recruit import BadIdentity, completion_url, identify, new_code
-from .sessions import Entry, authenticate, open_session, view
+from .security import IMMUTABLE
+from .sessions import Entry, authenticate, open_session, token_hash, view
 from .tables import sessions
 from .wire import CompleteRequest, EventsRequest, OpenRequest, ReasonRequest, Request, sentence
 
@@ -37,9 +40,11 @@ _REFUSED = {
 def _body(model: type[Body]) -> Body:
     """Parse the request's JSON, or refuse it in one sentence."""
     try:
-        return model.model_validate(request.get_json(force=True))
+        return model.model_validate_json(request.get_data(cache=False))
     except pydantic.ValidationError as error:
         fault = error.errors()[0]
+        if fault["type"] == "json_invalid":
+            raise Refusal(400, "bad_request", "The request is not JSON.") from None
         if fault["type"] in {"too_long", "string_too_long"} and fault["loc"][0] == "events":
             raise Refusal(413, "too_large", sentence(error)) from None
         raise Refusal(400, "bad_request", sentence(error)) from None
@@ -51,15 +56,35 @@ def _body(model: type[Body]) -> Body:
         raise Refusal(400, "bad_request", "The request is not JSON.") from None
 
 
+def _bearer() -> str:
+    """Return the token of the request, '' if it has none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+def _unknown() -> Refusal:
+    return Refusal(401, "token", "Your session was not recognised. Please open the study's link again.")
+
+
+def _door(token: str) -> tuple[str, FrozenStudy]:
+    """Return the session that this token opened when it was last asked; the write asks again."""
+    doors, hashed = server().doors, token_hash(token)
+    held = doors.get(hashed)
+    if held is None:
+        row, study = _session()
+        held = (row.session, study)
+        doors.put(hashed, *held)
+    return held
+
+
 def _session() -> tuple[Row[Any], FrozenStudy]:
     """Return the session the bearer token opens, and its study version."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    running = server()
+    token, running = _bearer(), server()
     with running.database.read() as connection:
-        name = authenticate(connection, token) if scheme.lower() == "bearer" and token else None
+        name = authenticate(connection, token) if token else None
         row = None if name is None else one(connection, sessions, session=name)
     if row is None:
-        raise Refusal(401, "token", "Your session was not recognised. Please open the study's link again.")
+        raise _unknown()
     try:
         return row, running.library.by_key(row.stimuli)
     except LimenError:
@@ -88,7 +113,10 @@ def page(study: str) -> tuple[str, int]:
     if built is None:
         text = f"The front-end is not built. Run `{BUILD}` in the project folder, then reload this page."
         return render_template("message.html", title="Front-end not built", text=text), 503
-    return render_template("participant.html", file=file, js=built["index.js"], css=built["index.css"]), 200
+    words = json.dumps(words_of(file), ensure_ascii=False)
+    return render_template(
+        "participant.html", file=file, words=words, js=built["index.js"], css=built["index.css"]
+    ), 200
 
 
 @participant.get("/stimuli/<name>.png")
@@ -157,13 +185,17 @@ def session_view() -> Response:
 @participant.post("/api/events")
 def events_append() -> tuple[Response, int]:
     """Store a batch and acknowledge it after the commit."""
-    row, study = _session()
+    token = _bearer()
+    session, study = _door(token)
     batch = _body(EventsRequest).events
-    done = append(server().database, study, row.session, batch)
+    done = append(server().database, study, session, batch, token=token_hash(token))
+    if done.unknown:
+        server().doors.forget(token_hash(token))
+        raise _unknown()
     if done.gone:
         raise _gone()
     if done.conflicts:
-        current_app.logger.error("alarm: session %s, conflicting bodies for seq %s", row.session, done.conflicts)
+        current_app.logger.error("alarm: session %s, conflicting bodies for seq %s", session, done.conflicts)
         message = "This study goes on in another window."
         body = {"error": "conflict", "message": message, "conflicts": done.conflicts, **done.public()}
         return jsonify(body), 409

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select
 
 from bench.store import sha256_bytes
+from stimuli.interface import words_of
 from stimuli.records import CellRow
 
 from .assign import assign
@@ -206,6 +207,8 @@ def view(connection: Connection, study: FrozenStudy, row: Row[Any]) -> Mapping[s
         "high_water": row.high_water,
         "chain": row.chain,
         "idle_s": max(0.0, time.time() - row.last_seen),
+        "language": study.file.language,
+        "words": words_of(study.file),
         "texts": texts.model_dump(),
         "timeline": timeline(study, trials),
         "done": {

@@ -11,6 +11,7 @@ from typing import Any, cast
 from bench.config import load_config
 from bench.registry import LimenError, resolve_options, unknown
 
+from .interface import check_words
 from .protocol import CONTROL, DESIGNS, Design, DesignCard
 from .records import StudyFile
 from .template import init_study as init_study
@@ -64,6 +65,7 @@ def resolve(study: StudyFile, *, where: str = "") -> Resolved:
     design = cast(Design, DESIGNS.load(study.protocol))
     options = resolve_options(design, study.design, f"{where}, key 'design'")
     _check_conditions(study, options, where)
+    check_words(study, where=where)
     if study.bots is not None:
         _check_bots(study, options, where)
     if study.texts is None and study.contact is None:

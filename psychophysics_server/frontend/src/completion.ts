@@ -3,6 +3,7 @@
 import { type Api, ApiError } from "./api";
 import { button, element, prose } from "./dom";
 import type { Outbox } from "./outbox";
+import { saving } from "./phrases";
 import { pause } from "./pictures";
 import type { Shell } from "./shell";
 import type { Release, SessionState } from "./wire";
@@ -56,7 +57,7 @@ export class Completion {
 
   /** Say how much is left to send; called whenever that changes. */
   count(): void {
-    this.left.textContent = words.saving.left(this.outbox.left);
+    this.left.textContent = saving(this.outbox.left);
   }
 
   private async release(): Promise<Release> {

@@ -13,7 +13,7 @@ import { Shell } from "./shell";
 import { Memory, openStore } from "./storage";
 import { Study, type Surroundings } from "./study";
 import type { BatchAnswer, Page, SessionState } from "./wire";
-import { words } from "./words";
+import { speak, words, type Words } from "./words";
 
 /** One person's visit. */
 class Visit {
@@ -30,6 +30,8 @@ class Visit {
 
   async run(): Promise<void> {
     const held = await enter(this.api, () => this.shell.end("elsewhere", words.elsewhere));
+    document.documentElement.lang = held.language;
+    speak(held.words);
     const told: Surroundings["told"] = { practice: held.practice, verdicts: new Map() };
     const outbox = await this.openOutbox(held, told);
     const state = withUnsent(held, outbox.unsent);
@@ -119,6 +121,7 @@ class Visit {
 async function main(): Promise<void> {
   const root = document.getElementById("limen");
   if (!root) return;
+  speak(JSON.parse(root.dataset.words ?? "{}") as Words);
   const name = root.dataset.study ?? "";
   const memory = new Memory(name);
   const shell = new Shell(root, root.dataset.title ?? document.title);

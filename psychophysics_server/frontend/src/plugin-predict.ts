@@ -7,7 +7,7 @@ import { button, element } from "./dom";
 import { type ExamplePicture, Reservoir } from "./reservoir";
 import { browserClock, FrameMeter, painted, responseTime } from "./timing";
 import type { Verdict } from "./wire";
-import { words } from "./words";
+import { fill, words } from "./words";
 
 const info = {
   name: "predict",
@@ -258,7 +258,7 @@ class Screen {
       { class: verdict.correct ? "told right" : "told wrong" },
       element("span", { class: "mark", "aria-hidden": "true" }, verdict.correct ? "✓" : "✗"),
       element("strong", {}, verdict.correct ? words.feedback.right : words.feedback.wrong),
-      `: ${words.feedback.answer.toLowerCase()} ${verdict.expected}.`,
+      `: ${fill(words.feedback.answer, { answer: verdict.expected })}`,
     );
     this.verdict.replaceChildren(told, element("div", { class: "actions" }, next));
     next.focus({ preventScroll: true });

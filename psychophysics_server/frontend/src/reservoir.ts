@@ -1,7 +1,7 @@
 /** The training examples within reach during a test: a panel beside, or a drawer on a small screen; looks are recorded. */
 
 import { button, element } from "./dom";
-import { words } from "./words";
+import { fill, plural, words } from "./words";
 
 /** One example with addresses instead of hashes. */
 export interface ExamplePicture {
@@ -21,7 +21,7 @@ export interface Looks {
 const WIDE = "(min-width: 900px)";
 
 function thumbnails(example: ExamplePicture, position: number): Node[] {
-  const picture = element("img", { src: example.image, alt: words.alt.example(position), class: "picture" });
+  const picture = element("img", { src: example.image, alt: fill(words.alt.example, { i: position }), class: "picture" });
   if (!example.explanation) return [picture];
   return [picture, element("img", { src: example.explanation, alt: words.alt.explanation, class: "picture" })];
 }
@@ -48,7 +48,7 @@ export class Reservoir {
     private readonly now: () => number,
   ) {
     this.panel = element("aside", { class: "reservoir", "aria-label": words.reservoir.title }, ...this.content());
-    this.opener = button(words.reservoir.open(examples.length), "quiet", () => this.openDrawer());
+    this.opener = button(plural(words.reservoir.open, examples.length), "quiet", () => this.openDrawer());
     this.opener.classList.add("opener");
     this.drawer = element("dialog", { class: "drawer", "aria-label": words.reservoir.title });
     this.wide.addEventListener("change", this.onLayout);
@@ -88,14 +88,14 @@ export class Reservoir {
   }
 
   private card(example: ExamplePicture, position: number): HTMLElement {
-    const card = element("button", { type: "button", class: "card", "aria-label": words.reservoir.item(position, example.predicted) });
+    const card = element("button", { type: "button", class: "card", "aria-label": fill(words.reservoir.item, { i: position, predicted: example.predicted }) });
     card.append(element("span", { class: "thumbs" }, ...thumbnails(example, position)), element("span", { class: "label" }, example.predicted));
     card.addEventListener("click", () => this.enlarge(example, position));
     return card;
   }
 
   private openDrawer(): void {
-    const close = button(words.reservoir.close, "primary", () => this.drawer.close());
+    const close = button(words.close, "primary", () => this.drawer.close());
     this.drawer.replaceChildren(...this.content(), element("div", { class: "actions sticky" }, close));
     this.drawer.addEventListener("close", () => (this.pauseWatch(), this.drawer.remove()), { once: true });
     this.drawer.addEventListener("click", (event) => event.target === this.drawer && this.drawer.close());
@@ -107,8 +107,8 @@ export class Reservoir {
 
   private enlarge(example: ExamplePicture, position: number): void {
     const since = this.now();
-    const dialog = element("dialog", { class: "dialog closer", "aria-label": words.alt.example(position) });
-    const close = button(words.reservoir.close, "primary", () => dialog.close());
+    const dialog = element("dialog", { class: "dialog closer", "aria-label": fill(words.alt.example, { i: position }) });
+    const close = button(words.close, "primary", () => dialog.close());
     dialog.append(
       element("div", { class: "pair" }, ...figures(example, position)),
       element("p", { class: "answer" }, `${words.train.answer} `, element("strong", {}, example.predicted)),

@@ -2,7 +2,7 @@
 
 import { button, element, prose } from "./dom";
 import type { Page } from "./wire";
-import { words } from "./words";
+import { fill, words } from "./words";
 
 /** Owns the page; everything that a person sees is put into `stage`. */
 export class Shell {
@@ -22,7 +22,7 @@ export class Shell {
     main.classList.add("stage");
     this.bar = element("div", { class: "bar" });
     this.count = element("span", { class: "count" });
-    this.meter = element("div", { class: "meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, hidden: true }, this.bar);
+    this.meter = element("div", { class: "meter", role: "progressbar", "aria-label": words.progressLabel, "aria-valuemin": 0, hidden: true }, this.bar);
     this.leave = button(words.withdraw, "quiet", () => this.askToLeave());
     this.leave.classList.add("leave");
     this.leave.hidden = true;
@@ -41,7 +41,7 @@ export class Shell {
     this.meter.hidden = count === 0;
     this.meter.setAttribute("aria-valuemax", String(count));
     this.meter.setAttribute("aria-valuenow", String(done));
-    this.count.textContent = count === 0 ? "" : words.progress(done, count);
+    this.count.textContent = count === 0 ? "" : fill(words.progress, { done, count });
     this.bar.style.width = `${count === 0 ? 0 : (100 * done) / count}%`;
   }
 

@@ -5,10 +5,11 @@ import { initJsPsych } from "jspsych";
 import { button, element, prose } from "./dom";
 import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
+import { introduction, position } from "./phrases";
 import type { Pictures } from "./pictures";
 import type { Shell } from "./shell";
 import { addresses, trialType } from "./trials";
-import type { PracticeState, PredictPayload, SessionState, Step, Trial, Verdict } from "./wire";
+import type { PracticeState, SessionState, Step, Trial, Verdict } from "./wire";
 import { words } from "./words";
 
 const AHEAD = 4;
@@ -143,15 +144,7 @@ export class Study {
     const first = trials[0]?.payload;
     if (!first || open.length === 0) return;
     if (open.length === trials.length) {
-      const { session, session_count: of } = first;
-      const reservoir = trials.some(({ payload }) => addresses((payload as Partial<PredictPayload>).reservoir).length > 0);
-      const predicts = trials[0]!.trial_type === "predict";
-      const text = predicts
-        ? first.phase === "train"
-          ? words.train.intro(session, of, trials.length)
-          : words.test.intro(session, of, trials.length, reservoir)
-        : words.block.intro(session, of, trials.length);
-      await this.around.shell.message(`before-${first.phase}`, text, words.start);
+      await this.around.shell.message(`before-${first.phase}`, introduction(trials), words.start);
     }
     await this.show(open, 1);
   }
@@ -183,7 +176,7 @@ export class Study {
       type: plugin,
       ...parameters(trial),
       lockout_ms: payload.lockout_ms,
-      position: payload.count ? words.position(payload.session, payload.session_count, payload.index, payload.count, payload.phase === "practice") : "",
+      position: position(payload),
       load: (url: string) => pictures.get(url),
       failed: (failures: number) => void outbox.add("load", { trial_id: trial.trial_id, failures }).catch(() => undefined),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,

@@ -1,5 +1,7 @@
 /** The shapes of docs/wire.md. */
 
+import type { Words } from "./words";
+
 export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load" | "display";
 
 /** One event as it is stored and sent; `body` is JSON text, built once and never again. */
@@ -163,6 +165,9 @@ export interface SessionState {
   high_water: number;
   chain: string;
   idle_s: number;
+  /** Language of the study, and every word of the interface in it. */
+  language: string;
+  words: Words;
   texts: Texts;
   timeline: Step[];
   done: { consent: boolean; instructions: boolean; debrief: boolean };
