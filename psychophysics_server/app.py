@@ -9,36 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, request
+from flask import Flask, Response, current_app, jsonify
 from werkzeug.exceptions import HTTPException
 
-from bench.registry import LimenError
-
 from .db import Busy, Database, WriteFailed
+from .doors import Doors
 from .frozen import FrozenStudy, Library
+from .security import refuse_to_start, secure
 
-EXAMPLE_KEYS = frozenset({"preview", "secret", "dev", "changeme", "test"})
-CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "font-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": CONTENT_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
 BUILD = "make frontend"
 """Builds the front-end in place."""
 STATIC = Path(__file__).resolve().parent / "static"
-IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 def new_preview_key() -> str:
     """Draw the secret that opens previews."""
     return secrets.token_urlsafe(16)
+
+
+def new_secret_key() -> str:
+    """Draw the secret that signs the dashboard's cookie."""
+    return secrets.token_urlsafe(32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +44,9 @@ class ServerConfig:
     dev : local work only; the preview key may be an example
     pilot : mark newcomers as pilot instead of live
     preview_key : opens previews; drawn at random if not given
+    secret_key : signs the dashboard's cookie; drawn at random if not given, which ends every login at a restart
+    hosts : names this server answers to (the Host header); any if empty
+    behind_proxy : a proxy with TLS stands in front and says so in X-Forwarded-Proto
     completion_code : the study's one code at a recruiter that wants one (Prolific); else codes are drawn per person
     stale_minutes : a silent session holds no place in the balance after this; default 3 times the study's length
     disk_limit_mb : below it, newcomers are refused
@@ -66,6 +60,9 @@ class ServerConfig:
     dev: bool = False
     pilot: bool = False
     preview_key: str = field(default_factory=new_preview_key, repr=False)
+    secret_key: str = field(default_factory=new_secret_key, repr=False)
+    hosts: tuple[str, ...] = ()
+    behind_proxy: bool = False
     completion_code: str | None = field(default=None, repr=False)
     stale_minutes: float | None = None
     disk_limit_mb: float = 200.0
@@ -87,6 +84,7 @@ class Server:
         self.library = config.library
         self.study = config.study
         self.database = Database(config.database, capacity=config.capacity)
+        self.doors = Doors()
 
     def free_mb(self) -> float:
         """Return the free space of the disk the answers are written to, in MB; 0 if it is gone."""
@@ -126,21 +124,13 @@ def create_app(config: ServerConfig) -> Flask:
     Raises
     ------
     LimenError
-        If the preview key is an example or short outside development, or the data base cannot be opened.
+        If a secret is an example or short or debugging is on outside development, or the data base cannot be opened.
     """
-    if not config.dev and (config.preview_key.lower() in EXAMPLE_KEYS or len(config.preview_key) < 12):
-        raise LimenError(
-            "server: the preview key is an example or shorter than 12 characters; allowed with --dev only."
-        )
-    from .operations import operations
-    from .participant import participant
-
+    refuse_to_start(config)
     app = Flask(__name__, static_folder=str(config.static.resolve()), static_url_path="/static")
-    app.config["MAX_CONTENT_LENGTH"] = 8 * 1024 * 1024
     app.extensions["limen"] = Server(config)
-    app.register_blueprint(participant)
-    app.register_blueprint(operations)
-    app.after_request(_headers)
+    secure(app, config)
+    register_routes(app)
     app.register_error_handler(Refusal, _refusal)
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(WriteFailed, _busy)
@@ -148,14 +138,15 @@ def create_app(config: ServerConfig) -> Flask:
     return app
 
 
-def _headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.path.startswith("/static/dist/") and response.status_code in {200, 304}:
-        response.headers["Cache-Control"] = IMMUTABLE
-    elif not request.path.startswith("/stimuli/"):
-        response.headers["Cache-Control"] = "no-store"
-    return response
+def register_routes(app: Flask) -> None:
+    """Add every route; `openapi.document` describes those that speak JSON."""
+    from .openapi import documentation
+    from .operations import operations
+    from .participant import participant
+
+    app.register_blueprint(participant)
+    app.register_blueprint(operations)
+    app.register_blueprint(documentation)
 
 
 def _refusal(error: Refusal) -> tuple[Response, int, dict[str, str]]:

@@ -1,0 +1,1 @@
+"""The researcher's dashboard: accounts, a live view, people, decisions, money, the study and its export."""
