@@ -7,7 +7,7 @@ import { Completion, TrialsMissing } from "./completion";
 import { watchConduct } from "./conduct";
 import { connect, enter, type Simulation, takeParameters, takeSimulation } from "./entry";
 import { ConflictError, Outbox } from "./outbox";
-import { loadImage, pause, Pictures } from "./pictures";
+import { dropPicture, loadPicture, pause, Pictures } from "./pictures";
 import { withUnsent } from "./resume";
 import { Shell } from "./shell";
 import { Memory, openStore } from "./storage";
@@ -41,7 +41,7 @@ class Visit {
     const study = new Study(state, {
       shell: this.shell,
       outbox,
-      pictures: new Pictures(loadImage),
+      pictures: new Pictures(loadPicture, dropPicture),
       told,
       simulation: this.simulation,
       decline: () => this.withdraw("no consent", words.declined),

@@ -21,7 +21,7 @@ export interface Looks {
 const WIDE = "(min-width: 900px)";
 
 function thumbnails(example: ExamplePicture, position: number): Node[] {
-  const picture = element("img", { src: example.image, alt: fill(words.alt.example, { i: position }), class: "picture" });
+  const picture = element("img", { src: example.image, "data-sha256": example.id, alt: fill(words.alt.example, { i: position }), class: "picture" });
   if (!example.explanation) return [picture];
   return [picture, element("img", { src: example.explanation, alt: words.alt.explanation, class: "picture" })];
 }

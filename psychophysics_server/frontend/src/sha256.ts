@@ -50,14 +50,29 @@ function compress(state: number[], words: Int32Array): void {
   [a, b, c, d, e, f, g, h].forEach((word, i) => (state[i] = (state[i]! + word) | 0));
 }
 
-/** Return the SHA-256 of a text's UTF-8 bytes as 64 lower-case hexadecimal digits. */
-export function sha256(text: string): string {
-  const view = padded(new TextEncoder().encode(text));
+/** Return the SHA-256 of bytes as 64 lower-case hexadecimal digits. */
+export function sha256Bytes(bytes: Uint8Array): string {
+  const view = padded(bytes);
   const state = [...START];
   const words = new Int32Array(64);
   for (let offset = 0; offset < view.byteLength; offset += 64) {
     schedule(view, offset, words);
     compress(state, words);
   }
-  return state.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
+  return hex(state.map((word) => word >>> 0), 8);
+}
+
+function hex(numbers: Iterable<number>, digits: number): string {
+  return Array.from(numbers, (number) => number.toString(16).padStart(digits, "0")).join("");
+}
+
+/** Return the SHA-256 of a text's UTF-8 bytes as 64 lower-case hexadecimal digits. */
+export function sha256(text: string): string {
+  return sha256Bytes(new TextEncoder().encode(text));
+}
+
+/** Return the SHA-256 of a file's bytes, by the browser's own code where it is offered. */
+export async function digest(bytes: ArrayBuffer): Promise<string> {
+  if (!globalThis.crypto?.subtle) return sha256Bytes(new Uint8Array(bytes));
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), 2);
 }

@@ -2,13 +2,14 @@
 
 import { initJsPsych } from "jspsych";
 
+import { openAlbum } from "./album";
 import { button, element, prose } from "./dom";
 import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
 import { introduction, position } from "./phrases";
-import type { Pictures } from "./pictures";
+import type { Fault, Pictures } from "./pictures";
 import type { Shell } from "./shell";
-import { addresses, trialType } from "./trials";
+import { picturesOf, trialType } from "./trials";
 import type { PracticeState, SessionState, Step, Trial, Verdict } from "./wire";
 import { words } from "./words";
 
@@ -161,7 +162,7 @@ export class Study {
     const host = element("div", { class: "trials" });
     this.around.shell.stage.replaceChildren(host);
     const jsPsych = initJsPsych({ display_element: host });
-    this.around.pictures.window(trials.slice(0, AHEAD).flatMap(({ payload }) => addresses(payload)));
+    this.around.pictures.window(trials.slice(0, AHEAD).flatMap(({ payload }) => picturesOf(payload)));
     const timeline = trials.map((trial, i) => this.description(trials, i, trial, attempt));
     await (this.around.simulation ? jsPsych.simulate(timeline, this.around.simulation) : jsPsych.run(timeline));
     this.around.onTrial(null);
@@ -171,18 +172,17 @@ export class Study {
     const { pictures, outbox, onTrial } = this.around;
     const { payload } = trial;
     const save = (data: Saved): Promise<number> => this.save(trial, attempt, data);
-    const { plugin, parameters } = trialType(trial);
+    const failed = (failures: number, faults: Fault[]): void =>
+      void outbox.add("load", { trial_id: trial.trial_id, failures, faults }).catch(() => undefined);
     return {
-      type: plugin,
-      ...parameters(trial),
-      lockout_ms: payload.lockout_ms,
+      type: trialType(trial),
+      payload,
       position: position(payload),
-      load: (url: string) => pictures.get(url),
-      failed: (failures: number) => void outbox.add("load", { trial_id: trial.trial_id, failures }).catch(() => undefined),
+      open: (display: HTMLElement) => openAlbum(display, picturesOf(payload), pictures, failed),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
       on_start: () => {
         onTrial(trial.trial_id);
-        pictures.window(trials.slice(i, i + AHEAD).flatMap(({ payload }) => addresses(payload)));
+        pictures.window(trials.slice(i, i + AHEAD).flatMap(({ payload }) => picturesOf(payload)));
       },
       on_finish: async (data: Saved) => {
         if (!payload.feedback) await save(data);
@@ -193,7 +193,7 @@ export class Study {
 
   private async save(trial: Trial, attempt: number, data: Saved): Promise<number> {
     const { trial_type: _type, trial_index: _index, time_elapsed: _elapsed, plugin_version, ...measured } = data;
-    const { info } = trialType(trial).plugin;
+    const { info } = trialType(trial);
     const body = { trial_id: trial.trial_id, attempt, ...measured, plugin: `${info.name}@${plugin_version ?? info.version}` };
     if (trial.phase !== "practice") this.answered.add(trial.trial_id);
     return this.around.outbox.add("trial", body);

@@ -16,7 +16,7 @@ test("never more than six requests fly at once", async () => {
     await new Promise(setImmediate);
     flying -= 1;
     return url;
-  }, noWait);
+  }, undefined, noWait);
   const urls = Array.from({ length: 40 }, (_, i) => `/${i}.png`);
   assert.deepEqual(await Promise.all(urls.map((url) => pictures.get(url))), urls);
   assert.equal(most, 6);
@@ -24,14 +24,14 @@ test("never more than six requests fly at once", async () => {
 
 test("a picture is asked for once however often it is wanted", async () => {
   let asked = 0;
-  const pictures = new Pictures(async (url) => (asked++, url), noWait);
+  const pictures = new Pictures(async (url) => (asked++, url), undefined, noWait);
   await Promise.all([pictures.get("/a"), pictures.get("/a"), pictures.get("/a")]);
   assert.equal(asked, 1);
 });
 
 test("a failed load is tried four times, then reported, and asking again starts anew", async () => {
   let asked = 0;
-  const pictures = new Pictures(async (url) => (++asked <= 5 ? Promise.reject(new Error("decode")) : url), noWait);
+  const pictures = new Pictures(async (url) => (++asked <= 5 ? Promise.reject(new Error("decode")) : url), undefined, noWait);
   await assert.rejects(pictures.get("/a"), /decode/);
   assert.equal(asked, 4);
   assert.equal(await pictures.get("/a"), "/a");
@@ -40,7 +40,7 @@ test("a failed load is tried four times, then reported, and asking again starts 
 
 test("the window loads what is wanted and forgets what is not", async () => {
   const asked: string[] = [];
-  const pictures = new Pictures(async (url) => (asked.push(url), url), noWait);
+  const pictures = new Pictures(async (url) => (asked.push(url), url), undefined, noWait);
   pictures.window(["/a", "/b"]);
   pictures.window(["/b", "/c"]);
   await Promise.all([pictures.get("/b"), pictures.get("/c")]);
