@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from .db import Busy, Database, WriteFailed
 from .doors import Doors
 from .frozen import FrozenStudy, Library
+from .recruitment import Recruiter, open_recruiter
 from .security import refuse_to_start, secure
 
 BUILD = "make frontend"
@@ -47,7 +50,7 @@ class ServerConfig:
     secret_key : signs the dashboard's cookie; drawn at random if not given, which ends every login at a restart
     hosts : names this server answers to (the Host header); any if empty
     behind_proxy : a proxy with TLS stands in front and says so in X-Forwarded-Proto
-    completion_code : the study's one code at a recruiter that wants one (Prolific); else codes are drawn per person
+    environment : variables that recruiters read their codes and secrets from
     stale_minutes : a silent session holds no place in the balance after this; default 3 times the study's length
     disk_limit_mb : below it, newcomers are refused
     capacity : writes that may wait
@@ -63,7 +66,7 @@ class ServerConfig:
     secret_key: str = field(default_factory=new_secret_key, repr=False)
     hosts: tuple[str, ...] = ()
     behind_proxy: bool = False
-    completion_code: str | None = field(default=None, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     stale_minutes: float | None = None
     disk_limit_mb: float = 200.0
     capacity: int = 1024
@@ -85,6 +88,15 @@ class Server:
         self.study = config.study
         self.database = Database(config.database, capacity=config.capacity)
         self.doors = Doors()
+        self._recruiters: dict[str, Recruiter] = {}
+        self.recruiter_of(self.study)
+
+    def recruiter_of(self, study: FrozenStudy) -> Recruiter:
+        """Return the recruiter of a study version."""
+        source = study.file.recruitment.source
+        if source not in self._recruiters:
+            self._recruiters[source] = open_recruiter(source, self.config.environment)
+        return self._recruiters[source]
 
     def free_mb(self) -> float:
         """Return the free space of the disk the answers are written to, in MB; 0 if it is gone."""
@@ -135,6 +147,7 @@ def create_app(config: ServerConfig) -> Flask:
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(WriteFailed, _busy)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ParseException, _broken_body)
     return app
 
 
@@ -160,14 +173,19 @@ def _busy(error: Exception) -> tuple[Response, int, dict[str, str]]:
     return jsonify({"error": "busy", "message": message}), 503, {"Retry-After": "1"}
 
 
-def _http_error(error: HTTPException) -> tuple[Response, int]:
+def _http_error(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
     slugs = {404: "not_found", 405: "bad_request", 413: "too_large"}
     status = error.code or 500
     messages = {404: "There is nothing at this address.", 413: "This request is too large."}
     message = messages.get(status, "The server could not answer this request.")
-    return jsonify(
-        {"error": slugs.get(status, "bad_request" if status < 500 else "server"), "message": message}
-    ), status
+    slug = slugs.get(status, "bad_request" if status < 500 else "server")
+    allowed = getattr(error, "valid_methods", None)
+    return jsonify({"error": slug, "message": message}), status, {"Allow": ", ".join(allowed)} if allowed else {}
+
+
+def _broken_body(error: Exception) -> tuple[Response, int]:
+    """Refuse a body whose chunks are not as HTTP wants them; gunicorn notices while the body is read."""
+    return jsonify({"error": "bad_request", "message": "The request is not valid HTTP."}), 400
 
 
 def built_files(folder: Path) -> dict[str, str] | None:

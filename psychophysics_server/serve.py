@@ -15,6 +15,7 @@ from bench.registry import LimenError
 
 from .app import ServerConfig, create_app
 from .db import Database
+from .worker import PatientWorker
 
 THREADS = 16
 
@@ -59,7 +60,9 @@ def serve(config: ServerConfig, *, host: str, port: int, announce: Callable[[], 
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": 1,
         "threads": THREADS,
-        "worker_class": "gthread",
+        "worker_class": PatientWorker,
+        "forwarded_allow_ips": "",
+        "forwarder_headers": "",
         "timeout": 60,
         "graceful_timeout": 30,
         "keepalive": 15,
