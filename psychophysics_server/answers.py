@@ -71,11 +71,19 @@ class ConflictAnswer(EventsAnswer):
     conflicts: list[int]
 
 
+class FormAnswer(Answer):
+    """A form that the browser posts to hand the person back (Mechanical Turk)."""
+
+    action: str
+    fields: dict[str, str]
+
+
 class CompleteAnswer(Answer):
     """The completion code, and where the recruiter wants the person sent."""
 
     code: str
     url: str | None
+    form: FormAnswer | None
     state: Literal["COMPLETE"]
 
 
@@ -95,6 +103,7 @@ class ManualAnswer(Answer):
 
     code: str
     url: str | None
+    form: FormAnswer | None
 
 
 class WithdrawnAnswer(Answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -99,9 +100,10 @@ class Server:
         return self._recruiters[source]
 
     def free_mb(self) -> float:
-        """Return the free space of the disk the answers are written to, in MB; 0 if it is gone."""
+        """Return the free space of the disk the answers are written to, in MB; 0 if it is gone, inf if elsewhere."""
+        folder = self.database.folder
         try:
-            return shutil.disk_usage(self.database.folder).free / 1e6
+            return math.inf if folder is None else shutil.disk_usage(folder).free / 1e6
         except OSError:
             return 0.0
 

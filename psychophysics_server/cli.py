@@ -51,9 +51,12 @@ def serve(
     """Serve a study under gunicorn until SIGTERM."""
     from .app import ServerConfig, new_preview_key
     from .opening import opening
+    from .recruitment import from_environment, open_recruiter, required
     from .serve import serve as run
 
-    found = opening(study_path, store, database)
+    found, environment = opening(study_path, store, database), from_environment()
+    if not dev:
+        required(open_recruiter(found.study.file.recruitment.source, environment))
     key = "preview" if dev else os.environ.get("LIMEN_PREVIEW_KEY") or new_preview_key()
     config = ServerConfig(
         library=found.library,
@@ -62,39 +65,19 @@ def serve(
         dev=dev,
         pilot=pilot,
         stale_minutes=stale_minutes,
-        completion_code=_completion_code(found.study.file.recruitment.source, dev),
+        environment=environment,
         preview_key=key,
     )
     run(config, host=host, port=port, announce=lambda: _announce(config, host, port))
 
 
-def _completion_code(source: str, dev: bool) -> str | None:
-    """Read the study's one code at Prolific from the environment, the only place for secrets."""
-    from bench.registry import LimenError
-
-    if source != "prolific" or dev:
-        return None
-    code = os.environ.get("LIMEN_PROLIFIC_CODE", "")
-    if not code:
-        raise LimenError(
-            "study, recruitment.source 'prolific': the completion code of the study at Prolific is missing; "
-            "set LIMEN_PROLIFIC_CODE in the environment."
-        )
-    return code
-
-
 def _announce(config: Any, host: str, port: int) -> None:
     from .app import BUILD, built_files
     from .db import database_name
-    from .recruit import PARAMETER
-
+    from .recruitment import open_recruiter
     file = config.study.file
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/study/{file.study}/"
-    query = {
-        "prolific": "?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}",
-        "mock": f"?{PARAMETER['mock']}=anyone",
-        "link": "",
-    }[file.recruitment.source]
+    query = open_recruiter(file.recruitment.source).query
     click.echo(f"{file.title} (study {file.study}, version {file.version}, stimuli {config.study.key})")
     click.echo(f"  participants  {address}{query}")
     click.echo(f"  preview       {address}?preview={config.preview_key}")

@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Operation] = {
         errors=BODY
         | {
             400: ("bad_request", "identity"),
-            403: ("full", "preview"),
+            403: ("full", "paused", "preview", "took_part"),
             404: ("not_found",),
             410: ("withdrawn",),
             503: ("busy", "disk"),
@@ -197,10 +197,15 @@ def _answers(operation: Operation, references: Mapping[Any, Any]) -> dict[int, d
     return found
 
 
+BACK = {"code": {"type": "string"}, "url": {"type": ["string", "null"]}}
+"""How someone for whom there is no place gets back to the recruiter."""
+
+
 def _error(slugs: tuple[str, ...]) -> dict[str, Any]:
+    said = {"error": {"enum": list(slugs)}, "message": {"type": "string", "minLength": 1}}
     return {
         "type": "object",
-        "properties": {"error": {"enum": list(slugs)}, "message": {"type": "string", "minLength": 1}},
+        "properties": said | (BACK if "full" in slugs else {}),
         "required": ["error", "message"],
         "additionalProperties": False,
     }

@@ -21,10 +21,10 @@ from .append import append
 from .db import one
 from .finish import complete, manual_code, withdraw
 from .frozen import FrozenStudy
-from .recruit import BadIdentity, completion_url, identify, new_code
+from .recruitment import RECRUITED, BadIdentity
 from .security import IMMUTABLE
 from .sessions import Entry, authenticate, open_session, token_hash, view
-from .tables import sessions
+from .tables import participants, sessions
 from .wire import CompleteRequest, EventsRequest, OpenRequest, ReasonRequest, Request, sentence
 
 participant = Blueprint("participant", __name__)
@@ -32,6 +32,8 @@ Body = TypeVar("Body", bound=Request)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _REFUSED = {
     "full": (403, "This study has all the participants it needs. Thank you for your interest."),
+    "paused": (403, "The study is paused. Please come back later."),
+    "took_part": (403, "You took part in a study of this series before, so you cannot take part in this one."),
     "disk": (503, "The study takes no new participants at the moment. Please try again later."),
     "withdrawn": (410, "You withdrew from this study and your answers were deleted."),
 }
@@ -132,7 +134,7 @@ def picture(name: str) -> Response:
 
 def _entry(wanted: OpenRequest) -> Entry:
     running = server()
-    recruitment, parameters = running.study.file.recruitment, wanted.parameters
+    parameters = wanted.parameters
     if wanted.source == "bot":
         return Entry(source="bot", recruiter="bot", recruiter_id=wanted.client_id)
     if "preview" in parameters:
@@ -144,10 +146,15 @@ def _entry(wanted: OpenRequest) -> Entry:
         claim = f"{wanted.client_id}/{cell or ''}"[:200]
         return Entry(source="preview", recruiter="preview", recruiter_id=claim, cell=cell)
     try:
-        recruiter, recruiter_id = identify(recruitment, parameters, wanted.client_id)
+        found = running.recruiter_of(running.study).identify(parameters, wanted.client_id)
     except BadIdentity as error:
         raise Refusal(400, "identity", str(error)) from None
-    return Entry(source="pilot" if running.config.pilot else "live", recruiter=recruiter, recruiter_id=recruiter_id)
+    return Entry(
+        source="pilot" if running.config.pilot else "live",
+        recruiter=found.recruiter,
+        recruiter_id=found.recruiter_id,
+        submission=found.submission,
+    )
 
 
 @participant.post("/api/sessions")
@@ -159,8 +166,7 @@ def sessions_open() -> tuple[Response, int]:
     entry = _entry(wanted)
     opened = open_session(running.database, running.study, entry, admit=running.admits, stale_s=running.config.stale_s)
     if opened.refused:
-        status, message = _REFUSED[opened.refused]
-        raise Refusal(status, opened.refused, message)
+        raise _turned_away(opened.refused, entry)
     answer = {
         "session": opened.session,
         "token": opened.token,
@@ -169,6 +175,18 @@ def sessions_open() -> tuple[Response, int]:
         "next_seq": opened.next_seq,
     }
     return jsonify(answer), 200 if opened.resumed else 201
+
+
+def _turned_away(slug: str, entry: Entry) -> Refusal:
+    """Refuse a newcomer; whom a recruiter sent for nothing is told how to get back."""
+    status, message = _REFUSED[slug]
+    more: dict[str, Any] = {}
+    if slug in {"full", "took_part"} and entry.source in RECRUITED:
+        study = server().study
+        recruiter = server().recruiter_of(study)
+        code = recruiter.full_code(study.file.recruitment, study.key)
+        more = {"code": code, "url": recruiter.completion_url(entry.source, code)}
+    return Refusal(status, slug, message, **more)
 
 
 @participant.get("/api/session")
@@ -206,15 +224,14 @@ def events_append() -> tuple[Response, int]:
 def session_complete() -> Response:
     """Release the code once everything is held."""
     row, study = _session()
-    claim, recruitment = _body(CompleteRequest), study.file.recruitment
-    fixed = server().config.completion_code if row.source in {"live", "pilot"} else None
+    claim, recruiter = _body(CompleteRequest), server().recruiter_of(study)
     done = complete(
         server().database,
         study,
         row.session,
         last_seq=claim.last_seq,
         chain=claim.chain,
-        draw=lambda: fixed or new_code(recruitment, row.source),
+        draw=lambda: recruiter.new_code(study.file.recruitment, row.source),
     )
     if done.gone:
         raise _gone()
@@ -228,25 +245,34 @@ def session_complete() -> Response:
             chain_matches=done.chain_matches,
             next_seq=done.next_seq,
         )
-    url = completion_url(recruitment, row.source, done.code)
-    return jsonify({"code": done.code, "url": url, "state": "COMPLETE"})
+    return jsonify({"code": done.code, **_way_back(row, study, done.code), "state": "COMPLETE"})
+
+
+def _way_back(row: Row[Any], study: FrozenStudy, code: str) -> dict[str, Any]:
+    """Say how a person gets back to the recruiter with a code: by an address, by a form, or not at all."""
+    recruiter = server().recruiter_of(study)
+    with server().database.read() as connection:
+        who = one(connection, participants, session=row.session)
+    form = recruiter.form(row.source, code, "" if who is None else who.submission)
+    shown = None if form is None else {"action": form.action, "fields": dict(form.fields)}
+    return {"url": recruiter.completion_url(row.source, code), "form": shown}
 
 
 @participant.post("/api/manual")
 def session_manual() -> Response:
     """Give the code that a person reviews, so that nobody goes unpaid."""
     row, study = _session()
-    reason, recruitment = _body(ReasonRequest).reason, study.file.recruitment
+    reason, recruiter = _body(ReasonRequest).reason, server().recruiter_of(study)
     code = manual_code(
         server().database,
         row.session,
         reason=reason,
-        draw=lambda: new_code(recruitment, row.source, "manual"),
+        draw=lambda: recruiter.new_code(study.file.recruitment, row.source, "manual"),
     )
     if code is None:
         raise _gone()
     current_app.logger.error("alarm: session %s was given a code for review", row.session)
-    return jsonify({"code": code, "url": None})
+    return jsonify({"code": code, **_way_back(row, study, code)})
 
 
 @participant.post("/api/withdraw")

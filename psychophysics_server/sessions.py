@@ -16,9 +16,10 @@ from bench.store import sha256_bytes
 from stimuli.interface import words_of
 from stimuli.records import CellRow
 
-from .assign import assign
+from .assign import assign, turned_away
 from .db import Database, insert_once, insert_row, one
 from .frozen import FrozenStudy, Trial, cell_row
+from .recruit_events import revisit
 from .schedule import Answer, practice_state, timeline
 from .tables import codes, events, participants, schedules, sessions, studies, tokens
 
@@ -32,6 +33,8 @@ class Entry:
     source: str
     recruiter: str
     recruiter_id: str
+    submission: str = ""
+    """The recruiter's name of this visit."""
     cell: str | None = None
     """Set for previews that ask to be a participant of one cell."""
 
@@ -80,9 +83,12 @@ def open_session(database: Database, study: FrozenStudy, entry: Entry, *, admit:
         }
         held = one(connection, participants, **claim)
         if held is not None:
+            revisit(connection, held.session, entry.recruiter, entry.submission)
             return _reopen(connection, held.session, now)
         if not admit:
             return Opened(refused="disk")
+        if refused := turned_away(connection, study, entry.source, entry.recruiter, entry.recruiter_id):
+            return Opened(refused=refused)
         seed = _seed(connection, study, entry.source)
         if entry.cell is not None:
             cell: CellRow | None = cell_row(study, entry.cell)
@@ -93,6 +99,7 @@ def open_session(database: Database, study: FrozenStudy, entry: Entry, *, admit:
         session = new_session_id()
         _insert_session(connection, study, session, cell, source=entry.source, seed=seed, now=now)
         insert_row(connection, participants, {"session": session, **claim})
+        revisit(connection, session, entry.recruiter, entry.submission)
         return Opened(session=session, token=_issue(connection, session, now), state="PRE")
 
     result: Opened = database.write(job)

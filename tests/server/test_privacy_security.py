@@ -192,7 +192,7 @@ def test_codes_of_bots_cannot_be_taken_for_those_of_people(running):
 
 def test_a_study_at_prolific_shows_its_one_code_and_sends_people_back(launch, build):
     study = build(recruitment={"source": "prolific"})
-    answer = launch(study, completion_code="C1ABCDEF").person(RECRUITED).take().complete().json
+    answer = launch(study, environment={"LIMEN_PROLIFIC_CODE": "C1ABCDEF"}).person(RECRUITED).take().complete().json
     assert answer["code"] == "C1ABCDEF"
     assert answer["url"] == "https://app.prolific.com/submissions/complete?cc=C1ABCDEF"
 

@@ -1,0 +1,50 @@
+"""Pausing a study: newcomers wait, whoever is in goes on; by a person, or by the server at the limit."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, select, update
+
+from .admin.audit import note
+from .frozen import FrozenStudy
+from .tables import audit, studies
+
+SERVER = "(server)"
+"""Author of a pause that the server made when every place was filled."""
+PAUSE, RESUME = "paused", "resumed"
+"""Actions in the audit log, which the dashboard writes as well."""
+
+
+def subject(study: FrozenStudy) -> str:
+    """Name a study version as the audit log does."""
+    return f"{study.file.study} version {study.file.version}"
+
+
+def paused_by(connection: Connection, study: FrozenStudy) -> str | None:
+    """Return who paused a study, None if it is not paused, '' if nobody put a name to it."""
+    held = connection.execute(select(studies.c.paused_at).where(studies.c.stimuli == study.key)).scalar()
+    if held is None:
+        return None
+    query = select(audit.c.account).where(audit.c.action == PAUSE, audit.c.subject == subject(study))
+    return str(connection.execute(query.order_by(audit.c.id.desc()).limit(1)).scalar() or "")
+
+
+def pause(connection: Connection, study: FrozenStudy, *, account: str, detail: str = "") -> bool:
+    """Take no newcomers; returns False if the same holds already. A person's pause takes the place of the server's."""
+    if paused_by(connection, study) not in {None, SERVER} or (
+        account == SERVER and paused_by(connection, study) == SERVER
+    ):
+        return False
+    connection.execute(update(studies).where(studies.c.stimuli == study.key).values(paused_at=time.time()))
+    note(connection, account, PAUSE, subject(study), detail)
+    return True
+
+
+def resume(connection: Connection, study: FrozenStudy, *, account: str, detail: str = "") -> bool:
+    """Take newcomers again; returns False if the study was not paused."""
+    if paused_by(connection, study) is None:
+        return False
+    connection.execute(update(studies).where(studies.c.stimuli == study.key).values(paused_at=None))
+    note(connection, account, RESUME, subject(study), detail)
+    return True

@@ -1,0 +1,1 @@
+"""The recruiters: one file each, registered under the file's name."""
