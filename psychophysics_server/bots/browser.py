@@ -6,13 +6,14 @@ import http.client
 import json
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from bench.registry import LimenError
 
 from ..chain import body_hash, link
+from ..wire import MAX_BATCH
 
 AGAIN = frozenset({500, 502, 503, 504})
 """Statuses after which the same bytes are sent again."""
@@ -138,7 +139,7 @@ class Browser:
 
     def flush(self, *, twice: bool = False) -> Answer:
         """Send the outbox; an acknowledged event leaves it. `twice` sends the same bytes a second time."""
-        sent = self.outbox[:32]
+        sent = self.outbox[:MAX_BATCH]
         answer = self.request("POST", "/api/events", {"events": sent})
         if twice:
             answer = self.request("POST", "/api/events", {"events": sent})
@@ -147,6 +148,25 @@ class Browser:
         self.acknowledged |= {event["seq"]: event["body"] for event in sent if event["seq"] in done}
         self.outbox = [event for event in self.outbox if event["seq"] not in done]
         return answer
+
+    def flush_backwards(self) -> list[Answer]:
+        """Send each event of the outbox in a request of its own, the last first."""
+        gathered, answers = self.outbox, []
+        for event in reversed(gathered):
+            self.outbox = [event]
+            answers.append(self.flush())
+        held = self.acknowledged
+        self.outbox = [event for event in gathered if event["seq"] not in held]
+        return answers
+
+    def window(self) -> Browser:
+        """Return a second window of the same person."""
+        return replace(self, token="", next_seq=1, chain="", outbox=[], acknowledged={}, _line=None)
+
+    def say_at(self, seq: int, kind: str, body: dict[str, Any]) -> Answer:
+        """Send one event under a seq of the caller's choice, past the outbox."""
+        event = {"seq": seq, "kind": kind, "time": self.clock_ms, "body": json.dumps(body)}
+        return self.request("POST", "/api/events", {"events": [event]})
 
     def complete(self) -> Answer:
         """Ask for the completion code."""

@@ -45,9 +45,9 @@ def test_answers_are_right_as_often_as_the_model_says_and_take_the_stated_time(t
     persons = [person for person in (model.person(index, 30) for index in range(3000)) if not person.careless]
     answers = [model.answer(person, trial, "grad_cam", 1) for person in persons]
     chance = [model.probability(person, trial, "grad_cam") for person in persons]
-    right = [response == trial.expected for response, _ in answers]
+    right = [given.response == trial.expected for given in answers]
     assert np.mean(right) == pytest.approx(np.mean(chance), abs=4 * math.sqrt(np.mean(chance) / len(persons)))
-    assert np.median([rt for _, rt in answers]) == pytest.approx(1800, rel=0.06)
+    assert np.median([given.rt_ms for given in answers]) == pytest.approx(1800, rel=0.06)
 
 
 def test_the_same_seed_draws_the_same_answers_in_any_order(tiny):

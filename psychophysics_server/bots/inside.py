@@ -1,0 +1,83 @@
+"""A browser that skips the network: the same requests go straight to the functions behind the routes."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+
+from ..append import append
+from ..db import Busy, Database, WriteFailed, one
+from ..finish import complete
+from ..frozen import FrozenStudy
+from ..sessions import Entry, authenticate, open_session, token_hash, view
+from ..tables import sessions
+from ..wire import CompleteRequest, EventsRequest, sentence
+from .browser import Answer, Browser
+
+
+@dataclass
+class Inside(Browser):
+    """One browser of one simulated person or network, in the process of the data base.
+
+    What it sends is read, judged, stored and chained by the code that serves people; only the sockets are left out,
+    and the sizes of requests are not limited. An answer still comes after the commit.
+    """
+
+    database: Database | None = field(default=None, repr=False)
+    frozen: FrozenStudy | None = field(default=None, repr=False)
+
+    def _once(self, method: str, path: str, body: Any) -> Answer:
+        try:
+            return self._routed(method, path, body)
+        except pydantic.ValidationError as error:
+            return Answer(400, {"error": "bad_request", "message": sentence(error)})
+        except (Busy, WriteFailed):
+            return Answer(503, {"error": "busy"})
+
+    def _routed(self, method: str, path: str, body: Any) -> Answer:
+        assert self.database is not None and self.frozen is not None
+        if path == "/api/sessions":
+            return self._enter()
+        with self.database.read() as connection:
+            session = authenticate(connection, self.token) if self.token else None
+            if session is None:
+                return Answer(401, {"error": "token"})
+            if path == "/api/session":
+                row = one(connection, sessions, session=session)
+                return Answer(200, dict(view(connection, self.frozen, row)))  # type: ignore[arg-type]
+        if path == "/api/events":
+            return self._append(session, body)
+        if path == "/api/complete":
+            return self._complete(session, body)
+        return Answer(404, {"error": "not_found"})
+
+    def _enter(self) -> Answer:
+        assert self.database is not None and self.frozen is not None
+        entry = Entry(source=self.source, recruiter=self.source, recruiter_id=self.client_id)
+        opened = open_session(self.database, self.frozen, entry, admit=True, stale_s=float("inf"))
+        if opened.refused:
+            return Answer(410 if opened.refused == "withdrawn" else 403, {"error": opened.refused})
+        return Answer(200 if opened.resumed else 201, {"session": opened.session, "token": opened.token})
+
+    def _append(self, session: str, body: Any) -> Answer:
+        assert self.database is not None and self.frozen is not None
+        batch = EventsRequest.model_validate(body).events
+        done = append(self.database, self.frozen, session, batch, token=token_hash(self.token))
+        if done.unknown or done.gone:
+            return Answer(401 if done.unknown else 410, {"error": "token" if done.unknown else "withdrawn"})
+        return Answer(409 if done.conflicts else 200, {**done.public(), "conflicts": done.conflicts})
+
+    def _complete(self, session: str, body: Any) -> Answer:
+        assert self.database is not None and self.frozen is not None
+        claim = CompleteRequest.model_validate(body)
+        code = f"{self.source.upper()}-{secrets.token_hex(4).upper()}"
+        done = complete(
+            self.database, self.frozen, session, last_seq=claim.last_seq, chain=claim.chain, draw=lambda: code
+        )  # fmt: skip
+        if done.code:
+            return Answer(200, {"code": done.code, "state": "COMPLETE"})
+        lacking = {"missing": done.missing, "missing_trials": done.missing_trials}
+        return Answer(409, {"error": "incomplete", "chain_matches": done.chain_matches, **lacking})
