@@ -24,7 +24,10 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Write to the data base and look at the disk; 200 only if both are well."""
     running = server()
-    facts = {"queue": running.database.writer.waiting, "free_mb": int(running.free_mb())}
+    facts = {
+        "queue": running.database.writer.waiting,
+        "free_mb": None if running.database.folder is None else int(running.free_mb()),
+    }
 
     def touch(connection: Connection) -> None:
         connection.execute(delete(meta).where(meta.c.name == "ready"))

