@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pydantic
+from sqlalchemy import Connection
 
 from ..append import append
 from ..db import Busy, Database, WriteFailed, one
@@ -18,16 +21,36 @@ from ..wire import CompleteRequest, EventsRequest, sentence
 from .browser import Answer, Browser
 
 
+class OneTransaction:
+    """A data base whose reads and writes share one open transaction: many people, one commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Read what this transaction sees."""
+        yield self._connection
+
+    def write(self, job: Callable[[Connection], Any]) -> Any:
+        """Run a job now; it is on disk once the transaction is committed."""
+        return job(self._connection)
+
+
 @dataclass
 class Inside(Browser):
     """One browser of one simulated person or network, in the process of the data base.
 
     What it sends is read, judged, stored and chained by the code that serves people; only the sockets are left out,
-    and the sizes of requests are not limited. An answer still comes after the commit.
+    and the sizes of requests are not limited.
     """
 
-    database: Database | None = field(default=None, repr=False)
+    database: Database | OneTransaction | None = field(default=None, repr=False)
     frozen: FrozenStudy | None = field(default=None, repr=False)
+
+    @property
+    def _held(self) -> Database:
+        return cast(Database, self.database)
 
     def _once(self, method: str, path: str, body: Any) -> Answer:
         try:
@@ -38,10 +61,10 @@ class Inside(Browser):
             return Answer(503, {"error": "busy"})
 
     def _routed(self, method: str, path: str, body: Any) -> Answer:
-        assert self.database is not None and self.frozen is not None
+        assert self.frozen is not None
         if path == "/api/sessions":
             return self._enter()
-        with self.database.read() as connection:
+        with self._held.read() as connection:
             session = authenticate(connection, self.token) if self.token else None
             if session is None:
                 return Answer(401, {"error": "token"})
@@ -55,28 +78,27 @@ class Inside(Browser):
         return Answer(404, {"error": "not_found"})
 
     def _enter(self) -> Answer:
-        assert self.database is not None and self.frozen is not None
+        assert self.frozen is not None
         entry = Entry(source=self.source, recruiter=self.source, recruiter_id=self.client_id)
-        opened = open_session(self.database, self.frozen, entry, admit=True, stale_s=float("inf"))
+        opened = open_session(self._held, self.frozen, entry, admit=True, stale_s=float("inf"))
         if opened.refused:
             return Answer(410 if opened.refused == "withdrawn" else 403, {"error": opened.refused})
         return Answer(200 if opened.resumed else 201, {"session": opened.session, "token": opened.token})
 
     def _append(self, session: str, body: Any) -> Answer:
-        assert self.database is not None and self.frozen is not None
+        assert self.frozen is not None
         batch = EventsRequest.model_validate(body).events
-        done = append(self.database, self.frozen, session, batch, token=token_hash(self.token))
+        done = append(self._held, self.frozen, session, batch, token=token_hash(self.token))
         if done.unknown or done.gone:
             return Answer(401 if done.unknown else 410, {"error": "token" if done.unknown else "withdrawn"})
         return Answer(409 if done.conflicts else 200, {**done.public(), "conflicts": done.conflicts})
 
     def _complete(self, session: str, body: Any) -> Answer:
-        assert self.database is not None and self.frozen is not None
+        assert self.frozen is not None
         claim = CompleteRequest.model_validate(body)
         code = f"{self.source.upper()}-{secrets.token_hex(4).upper()}"
-        done = complete(
-            self.database, self.frozen, session, last_seq=claim.last_seq, chain=claim.chain, draw=lambda: code
-        )  # fmt: skip
+        last_seq, chain = claim.last_seq, claim.chain
+        done = complete(self._held, self.frozen, session, last_seq=last_seq, chain=chain, draw=lambda: code)
         if done.code:
             return Answer(200, {"code": done.code, "state": "COMPLETE"})
         lacking = {"missing": done.missing, "missing_trials": done.missing_trials}

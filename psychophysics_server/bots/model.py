@@ -161,9 +161,7 @@ class Psychometrics:
             return self._beside(shown, trial, given, chance, draw)
         return given
 
-    def _choose(
-        self, person: Simulated, trial: Trial, chance: float, told: str, draw: np.random.Generator
-    ) -> str:
+    def _choose(self, person: Simulated, trial: Trial, chance: float, told: str, draw: np.random.Generator) -> str:
         options = trial.options
         if not options:
             return ""
