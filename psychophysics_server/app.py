@@ -6,12 +6,14 @@ import json
 import math
 import secrets
 import shutil
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify
+from flask import Flask, Response, current_app, got_request_exception, jsonify, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
@@ -80,6 +82,14 @@ class ServerConfig:
         return 60.0 * (max(30.0, 3 * self.study.file.recruitment.minutes) if minutes is None else minutes)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An error of ours while answering: when, and what kind where; never what was sent."""
+
+    time: float
+    text: str
+
+
 class Server:
     """What the views share: configuration, studies and the data base."""
 
@@ -88,6 +98,7 @@ class Server:
         self.library = config.library
         self.study = config.study
         self.database = Database(config.database, capacity=config.capacity)
+        self.failures: deque[Failure] = deque(maxlen=20)
         self.doors = Doors()
         self._recruiters: dict[str, Recruiter] = {}
         self.recruiter_of(self.study)
@@ -145,6 +156,8 @@ def create_app(config: ServerConfig) -> Flask:
     app.extensions["limen"] = Server(config)
     secure(app, config)
     register_routes(app)
+    register_dashboard(app)
+    got_request_exception.connect(_remember, app)
     app.register_error_handler(Refusal, _refusal)
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(WriteFailed, _busy)
@@ -162,6 +175,18 @@ def register_routes(app: Flask) -> None:
     app.register_blueprint(participant)
     app.register_blueprint(operations)
     app.register_blueprint(documentation)
+
+
+def register_dashboard(app: Flask) -> None:
+    """Add the researcher's pages under `/admin`."""
+    from .admin.views import admin
+
+    app.register_blueprint(admin)
+
+
+def _remember(sender: Flask, exception: BaseException, **_: Any) -> None:
+    text = f"{type(exception).__name__} while answering {request.endpoint}"
+    sender.extensions["limen"].failures.append(Failure(time.time(), text))
 
 
 def _refusal(error: Refusal) -> tuple[Response, int, dict[str, str]]:

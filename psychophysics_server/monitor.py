@@ -1,10 +1,10 @@
-"""Where a study stands: people per cell and state, and what needs a person's eye."""
+"""Where a study stands: people per source, cell and state, and what needs a person's eye; counted by the data base."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, case, func, not_, select
 
 from .assign import counts
 from .db import Database
@@ -14,7 +14,7 @@ from .tables import alarms, codes, sessions
 
 @dataclass(frozen=True)
 class CellCount:
-    """One cell, one source."""
+    """One cell, one source; `complete` to `ended` hold everyone once, but for `excluded`, who are complete too."""
 
     source: str
     cell: str
@@ -25,7 +25,19 @@ class CellCount:
     consented: int
     complete: int
     excluded: int
+    """Complete, and left out of the analysis."""
+    active: int
+    stale: int
+    """Unfinished and silent for longer than `stale_s`."""
     withdrawn: int
+    screened_out: int
+    ended: int
+    """Over without a code: expired or failed."""
+
+    @property
+    def valid(self) -> int:
+        """Complete and in the analysis."""
+        return self.complete - self.excluded
 
 
 @dataclass(frozen=True)
@@ -39,28 +51,37 @@ class Standing:
 
 def standing(database: Database, study: FrozenStudy, *, now: float, stale_s: float) -> Standing:
     """Count a study's people per source and cell."""
-    cells: list[CellCount] = []
     with database.read() as connection:
-        mine = select(sessions).where(sessions.c.stimuli == study.key)
-        rows = connection.execute(mine).all()
-        for source in sorted({row.source for row in rows}):
+        silent = sessions.c.last_seen <= now - stale_s
+        unfinished = sessions.c.state.in_(("PRE", "ACTIVE"))
+        columns = {
+            "opened": func.count(),
+            "consented": _sum(sessions.c.consented_at.is_not(None)),
+            "complete": _sum(sessions.c.state == "COMPLETE"),
+            "excluded": _sum(and_(sessions.c.state == "COMPLETE", sessions.c.excluded.is_(True))),
+            "active": _sum(and_(unfinished, not_(silent))),
+            "stale": _sum(and_(unfinished, silent)),
+            "withdrawn": _sum(sessions.c.state == "WITHDRAWN"),
+            "screened_out": _sum(sessions.c.state == "SCREENED_OUT"),
+            "ended": _sum(sessions.c.state.in_(("EXPIRED", "FAILED"))),
+        }
+        query = select(sessions.c.source, sessions.c.cell, *(value.label(name) for name, value in columns.items()))
+        query = query.where(sessions.c.stimuli == study.key).group_by(sessions.c.source, sessions.c.cell)
+        found = {(row.source, row.cell): row._mapping for row in connection.execute(query)}
+        cells = []
+        for source in sorted({source for source, _ in found}):
             held = counts(connection, study, source, now=now, stale_s=stale_s)
             for cell in study.cells:
-                here = [row for row in rows if row.source == source and row.cell == cell.cell]
+                row = found.get((source, cell.cell), {})
+                numbers = {name: int(row.get(name) or 0) for name in columns}
                 cells.append(
-                    CellCount(
-                        source=source,
-                        cell=cell.cell,
-                        quota=cell.quota,
-                        held=held[cell.cell],
-                        opened=len(here),
-                        consented=sum(row.consented_at is not None for row in here),
-                        complete=sum(row.state == "COMPLETE" for row in here),
-                        excluded=sum(bool(row.excluded) for row in here),
-                        withdrawn=sum(row.state == "WITHDRAWN" for row in here),
-                    )
+                    CellCount(source=source, cell=cell.cell, quota=cell.quota, held=held[cell.cell], **numbers)
                 )
         names = select(sessions.c.session).where(sessions.c.stimuli == study.key)
         alarmed = select(func.count()).select_from(alarms).where(alarms.c.session.in_(names))
         manual = select(func.count()).select_from(codes).where(codes.c.session.in_(names), codes.c.kind == "manual")
         return Standing(cells, connection.execute(alarmed).scalar_one(), connection.execute(manual).scalar_one())
+
+
+def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))

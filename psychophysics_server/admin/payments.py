@@ -1,0 +1,73 @@
+"""The list of payments: everyone who is owed something, with code and decision, paged by the data base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from ..app import Server
+from ..tables import codes, decisions, sessions
+
+PAGE = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """One code, the decision on it, and bonuses."""
+
+    row: Row[Any]
+    decision: str
+    bonus: float
+    failed: bool
+    """Left out of the analysis, which says nothing about pay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payments:
+    """One page of them."""
+
+    lines: Sequence[Due]
+    total: int
+    open: int
+    """Codes without an approval or rejection, on all pages."""
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are, at least one."""
+        return max(1, -(-self.total // PAGE))
+
+
+def payments(running: Server, *, source: str, page: int) -> Payments:
+    """Read one page of codes, the newest first, with what was decided."""
+    mine = sessions.c.stimuli == running.study.key, sessions.c.source == source
+    joined = select(codes, sessions.c.cell, sessions.c.state, sessions.c.excluded)
+    joined = joined.join(sessions, sessions.c.session == codes.c.session).where(*mine)
+    settled = select(decisions.c.session).where(decisions.c.kind.in_(("approve", "reject")))
+    with running.database.read() as connection:
+        total = connection.execute(select(func.count()).select_from(joined.subquery())).scalar_one()
+        waiting = joined.where(codes.c.session.not_in(settled)).subquery()
+        open_ = connection.execute(select(func.count()).select_from(waiting)).scalar_one()
+        query = joined.order_by(codes.c.released_at.desc(), codes.c.session).limit(PAGE).offset((page - 1) * PAGE)
+        rows = connection.execute(query).all()
+        names = [row.session for row in rows]
+        verdicts: dict[str, str] = {}
+        bonuses: dict[str, float] = {}
+        made = select(decisions).where(decisions.c.session.in_(names)).order_by(decisions.c.id)
+        for row in connection.execute(made):
+            if row.kind == "bonus":
+                bonuses[row.session] = bonuses.get(row.session, 0.0) + float(row.amount or 0)
+            elif row.kind in {"approve", "reject"}:
+                verdicts[row.session] = row.kind
+    lines = [
+        Due(
+            row=row,
+            decision=verdicts.get(row.session, ""),
+            bonus=bonuses.get(row.session, 0.0),
+            failed=bool(row.excluded),
+        )
+        for row in rows
+    ]
+    return Payments(lines=lines, total=int(total), open=int(open_))
