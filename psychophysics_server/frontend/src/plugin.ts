@@ -108,7 +108,7 @@ export function trialPlugin<P extends Payload>(kind: TrialKind<P>): AnyPlugin {
       const screen = await this.open(display, trial);
       await screen.show(display);
       onLoad?.();
-      this.jsPsych.pluginAPI.setTimeout(() => screen.act(given), given.rt_ms);
+      this.jsPsych.pluginAPI.setTimeout(() => screen.act(given), given.rt_ms ?? 0);
       let over = false;
       void screen.done.then(() => (over = true));
       const next = (): void => {

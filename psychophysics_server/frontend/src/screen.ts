@@ -21,8 +21,8 @@ export type Data = Record<string, unknown>;
 /** What a trial type says of the response; its own measures may stand beside. */
 export interface Given extends Data {
   response: string;
-  /** Milliseconds from onset to the response, not rounded. */
-  rt_ms: number;
+  /** Milliseconds from onset to the response, not rounded; null if there was none. */
+  rt_ms: number | null;
   input: string;
 }
 

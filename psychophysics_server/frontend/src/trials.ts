@@ -1,6 +1,8 @@
 /** The trial types there are: which plugin shows a trial. One more type is one more line. */
 
 import type { trialPlugin } from "./plugin";
+import { ChoicePlugin } from "./plugin-choice";
+import { ForcedChoicePlugin } from "./plugin-forced-choice";
 import { PredictPlugin } from "./plugin-predict";
 import type { Trial } from "./wire";
 
@@ -8,6 +10,8 @@ type Plugin = ReturnType<typeof trialPlugin>;
 
 const TYPES: Record<string, Plugin> = {
   predict: PredictPlugin,
+  forced_choice: ForcedChoicePlugin,
+  choice: ChoicePlugin,
 };
 
 /** Return a trial's plugin; a study that asks for one this page does not have cannot go on. */
