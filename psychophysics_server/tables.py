@@ -1,4 +1,7 @@
-"""The tables: who (recruiter ids, alone), where (sessions, schedules), and what happened (events, append-only)."""
+"""The tables: who (recruiter ids, alone), where (sessions, schedules), and what happened (events, append-only).
+
+Every change of them is a new file in `migrations/versions/`; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,6 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-
-SCHEMA = 2
-"""Version of these tables; a data base of another version is refused."""
 
 metadata = MetaData(
     naming_convention={

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Table, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, select, text
 
 from bench.registry import LimenError
 
@@ -141,9 +141,6 @@ def migrate(connection: Connection, target: str) -> tuple[str, str]:
     LimenError
         If there is nothing to migrate, a row changed, or a reference broke; the caller then rolls back.
     """
-    from alembic import command
-    from alembic.config import Config
-
     lock(connection)
     held = revision_of(connection)
     if held is None or held not in released() or target not in released():
@@ -155,14 +152,21 @@ def migrate(connection: Connection, target: str) -> tuple[str, str]:
     before = digests(connection)
     if target == held:
         return held, target
+    run(connection, target, down=released().index(target) < released().index(held))
+    _compare(connection, before)
+    return held, target
+
+
+def run(connection: Connection, target: str, *, down: bool = False) -> None:
+    """Run the files of `versions/` on a data base that says which schema it has, up or down to `target`."""
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    run = command.upgrade if released().index(target) >= released().index(held) else command.downgrade
-    run(config, target)
-    _compare(connection, before)
-    return held, target
+    (command.downgrade if down else command.upgrade)(config, target)
 
 
 def digests(connection: Connection) -> dict[str, dict[str, str]]:
@@ -201,5 +205,16 @@ def differences(connection: Connection) -> list[Any]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    options = {"compare_type": True, "compare_server_default": True}
+    options = {"compare_type": True, "compare_server_default": _other_default}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def _other_default(
+    context: Any, inspected_column: Any, column: Column[Any], inspected: str | None, default: Any, rendered: str | None
+) -> bool:
+    """Whether two server defaults differ, however the data base quotes and casts them."""
+    wanted = None if column.server_default is None else str(getattr(column.server_default, "arg", ""))
+    if inspected is not None and inspected.startswith("nextval("):
+        return False
+    held = None if inspected is None else inspected.partition("::")[0].strip("()'")
+    return held != wanted

@@ -15,7 +15,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-TABLES = ("deletions", "decisions", "recruiter_events", "accounts", "api_tokens", "audit")
+TABLES = ("deletions", "decisions", "recruiter_events", "payments", "accounts", "api_tokens", "audit")
 
 
 def _columns() -> dict[str, tuple[Column[Any], ...]]:
@@ -24,7 +24,9 @@ def _columns() -> dict[str, tuple[Column[Any], ...]]:
         "sessions": (
             Column("reason", sa.Text, nullable=False, server_default=""),
             Column("consent_version", sa.String(64), nullable=False, server_default=""),
+            Column("remote", sa.String(32), nullable=False, server_default=""),
         ),
+        "participants": (Column("submission", sa.String(200), nullable=False, server_default=""),),
     }
 
 
@@ -43,6 +45,7 @@ def upgrade() -> None:
         with op.batch_alter_table(table) as batch:
             for column in columns:
                 batch.add_column(column)
+    op.create_index("ix_participants_submission", "participants", ["recruiter", "submission"])
     op.create_table(
         "deletions",
         Column("token_hash", sa.String(64), primary_key=True),
@@ -66,10 +69,22 @@ def upgrade() -> None:
         Column("recruiter", sa.String(16), primary_key=True),
         Column("event_id", sa.String(80), primary_key=True),
         Column("recruiter_id", sa.String(200), nullable=False),
+        Column("submission", sa.String(200), nullable=False, server_default=""),
         Column("status", sa.String(32), nullable=False),
         Column("event_time", sa.Float, nullable=False),
         Column("server_time", sa.Float, nullable=False),
     )
+    op.create_table(
+        "payments",
+        Column("session", sa.String(40), ForeignKey("sessions.session"), primary_key=True),
+        Column("item", sa.String(32), primary_key=True),
+        Column("batch", sa.String(40), nullable=False),
+        Column("amount", sa.Float),
+        Column("reason", sa.Text, nullable=False),
+        Column("author", sa.String(80), nullable=False),
+        Column("listed_at", sa.Float, nullable=False),
+    )
+    op.create_index("ix_payments_batch", "payments", ["batch"])
     _make_accounts()
     _mark("alembic")
 
@@ -118,6 +133,7 @@ def downgrade() -> None:
                 raise LimenError(f"column {table}.{column.name}: holds values that schema 0001 has no place for.")
     for name in reversed(TABLES):
         op.drop_table(name)
+    op.drop_index("ix_participants_submission", "participants")
     for table, columns in _columns().items():
         with op.batch_alter_table(table) as batch:
             for column in columns:
