@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import explain, fit_dictionary, score
     from .engine import Engine
+    from .synthesis import visualize
 
-_HOMES = {"Engine": "engine", "explain": "api", "score": "api", "fit_dictionary": "api"}
-__all__ = ["Engine", "explain", "fit_dictionary", "score"]
+_HOMES = {"Engine": "engine", "explain": "api", "score": "api", "fit_dictionary": "api", "visualize": "synthesis"}
+__all__ = ["Engine", "explain", "fit_dictionary", "score", "visualize"]
 
 
 def __getattr__(name: str) -> Any:

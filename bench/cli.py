@@ -145,11 +145,35 @@ def explain(settings: tuple[str, ...], **options: Any) -> None:
     """Explain a few images now, and write one picture."""
     from .report import draw_explanations
 
+    draw_explanations(**options, settings=_settings(settings))
+    click.echo(f"wrote {options['output']}")
+
+
+@bench.command("visualize")
+@click.option("--network", required=True, help="e.g. resnet@scenes, timm:NAME, module:function")
+@click.option("--images", required=True, help="Image set whose colours and spectrum count as natural, e.g. scenes.")
+@click.option("--method", required=True, help="See `limen bench list visualization`.")
+@click.option("--target", "targets", multiple=True, help="Class name or number; repeat for more. [the first four]")
+@click.option("--layer", help="Make pictures for units of this layer instead; --target then numbers units.")
+@click.option("--n", default=256, show_default=True, help="Images to measure, or to begin with.")
+@click.option("--size", type=click.IntRange(min=16), help="Side of the pictures. [16/7 of the network's]")
+@click.option("--seed", default=0, show_default=True)
+@click.option("-O", "--option", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", default="visualization.png", show_default=True, type=click.Path(path_type=Path))
+def visualize_features(settings: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> None:
+    """Make pictures for classes or units now, and write one picture."""
+    from .report import draw_visualizations
+
+    draw_visualizations(**options, targets=targets, settings=_settings(settings))
+    click.echo(f"wrote {options['output']}")
+
+
+def _settings(settings: tuple[str, ...]) -> dict[str, str]:
     for text in settings:
         if "=" not in text:
             raise LimenError(f"option -O: given '{text}', allowed is NAME=VALUE.")
-    draw_explanations(**options, settings=dict(text.split("=", 1) for text in settings))
-    click.echo(f"wrote {options['output']}")
+    return dict(text.split("=", 1) for text in settings)
 
 
 @bench.command()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,35 +17,12 @@ from .cells import Cells, scored, write_score
 from .concept_place import Place, describe
 from .engine import Activations, Engine
 from .engine.randomise import reinitialised
+from .features import Fits, keep_features, keep_pictures, keep_visuals
 from .images import picture_hash
 from .plan import Method, Plan, concept_label, expand, expand_dictionaries, expand_metrics, untrained
 from .records import Score
-from .registry import ATTRIBUTIONS
-from .spaces import Concepts, Dictionary
+from .registry import ATTRIBUTIONS, VISUALIZATIONS
 from .store import Artifact, Draft, artifact_key
-
-
-@dataclass(frozen=True, eq=False)
-class Fits:
-    """One way to fit, its replicates at a place, and the cost of one."""
-
-    method: Method
-    artifacts: Sequence[Artifact]
-    place: Place
-
-    @cached_property
-    def dictionaries(self) -> list[Dictionary]:
-        load = self.place.engine.place
-        return [Dictionary.load(one.file("dictionary.safetensors")).apply(load) for one in self.artifacts]
-
-    @cached_property
-    def space(self) -> Concepts:
-        """The concepts of the first replicate."""
-        return Concepts(self.dictionaries[0], self.place.layer)
-
-    @property
-    def role(self) -> str:
-        return f"{self.method.label} @ {self.place.label}"
 
 
 class ConceptsRun:
@@ -65,6 +42,7 @@ class ConceptsRun:
         self.metrics = expand_metrics(self.spec.metrics, "dictionary", "metrics")
         self.attributions = expand(self.spec.attributions, ATTRIBUTIONS, "attributions")
         self.asked = expand_metrics(self.spec.attribution_metrics, "maps", "attribution_metrics")
+        self.visualizations = expand(self.spec.visualizations, VISUALIZATIONS, "visualizations")
 
     @cached_property
     def places(self) -> list[Place]:
@@ -102,11 +80,14 @@ class ConceptsRun:
     def count(self) -> int:
         """How many cells there are."""
         scores = len(self.attributions) * (1 + len(self.asked)) + len(self.asked) + len(self.metrics)
+        scores += self.spec.features + len(self.visualizations)
         streams = sum(place.streamed for place in self.places)
-        return streams + len(self.places) * len(self.fits) * (self.spec.seeds + scores)
+        return self.spec.features + streams + len(self.places) * len(self.fits) * (self.spec.seeds + scores)
 
     def run(self) -> None:
         """Make every missing artifact and score."""
+        if self.spec.features:
+            keep_pictures(self.cells, self.places[0])
         while self.places:
             # What a place holds in memory goes with it.
             self._at(self.places.pop(0))
@@ -118,6 +99,10 @@ class ConceptsRun:
             fits = Fits(method, replicates, place)
             for metric in self.metrics:
                 self._score(metric, fits)
+            if self.spec.features:
+                keep_features(self.cells, fits)
+            for visualization in self.visualizations:
+                keep_visuals(self.cells, fits, visualization, self._steps)
             nulls = {metric.label: self._null(metric, fits) for metric in self.asked}
             for attribution in self.attributions:
                 importance = self._importance(attribution, fits)

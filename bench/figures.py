@@ -76,6 +76,26 @@ def side_by_side(pictures: np.ndarray, names: Sequence[str], maps: Mapping[str, 
     return figure
 
 
+def visuals(pictures: np.ndarray, opacity: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Draw made pictures (n, S, S, 3) in 0 .. 1 above the same where they matter (opacity (n, S, S))."""
+    columns = min(len(pictures), 6)
+    bands = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.9 * columns + 0.4, 4.15 * bands), layout="constrained")
+    axes = figure.subplots(2 * bands, columns, squeeze=False)
+    for axis in axes.ravel():
+        _bare(axis)
+    for index, caption in enumerate(captions):
+        band, column = divmod(index, columns)
+        faded = opacity[index][..., None]
+        axes[2 * band, column].imshow(pictures[index])
+        axes[2 * band, column].set_title(caption, fontsize=8, color=INK)
+        axes[2 * band + 1, column].imshow(pictures[index] * faded + 0.94 * (1 - faded))
+    for band in range(bands):
+        axes[2 * band, 0].set_ylabel("picture", fontsize=8, color=INK)
+        axes[2 * band + 1, 0].set_ylabel("where it matters", fontsize=8, color=INK)
+    return figure
+
+
 def by_group(images: Artifact, artifacts: Mapping[str, Artifact], label: str, reference: str) -> Figure:
     """Draw one metric of each method, split by the image set's groups, beside a reference column of its rows.
 

@@ -13,7 +13,16 @@ from pydantic import Field, field_validator
 
 from .api import needs_k
 from .config import Frozen, load_config
-from .registry import ATTRIBUTIONS, DICTIONARIES, METRICS, LimenError, MetricCard, Registry, resolve_options
+from .registry import (
+    ATTRIBUTIONS,
+    DICTIONARIES,
+    METRICS,
+    VISUALIZATIONS,
+    LimenError,
+    MetricCard,
+    Registry,
+    resolve_options,
+)
 
 Entry = str | dict[str, dict[str, Any]]
 
@@ -52,6 +61,14 @@ class ConceptsSpec(Frozen):
     """Fit on every position of the layer, rather than on its mean over positions."""
     seeds: int = Field(default=3, ge=2)
     """Replicates of each dictionary: each has its own seed and its own bootstrap of the images."""
+    features: bool = False
+    """Keep each atom's strongest activation on every picture of both splits: what studies choose units and references by."""
+    visualizations: tuple[Entry, ...] = ()
+    """Feature visualisations of each first fit."""
+    visualized: int | None = Field(default=None, ge=1)
+    """How many atoms of each dictionary are visualised, drawn by the plan's seed; all where none is given."""
+    visualization_seeds: int = Field(default=1, ge=1)
+    """Pictures of each atom, by each visualisation."""
     crops: int = Field(default=6, ge=0)
     """Top crops kept for each atom, for people to look at."""
     untrained: bool = False
@@ -136,6 +153,12 @@ def load_plan(path: str | Path) -> Plan:
 
 def _check_concepts(spec: ConceptsSpec, where: str) -> None:
     expand_dictionaries(spec, f"{where}.dictionaries'")
+    for method in expand(spec.visualizations, VISUALIZATIONS, f"{where}.visualizations'"):
+        if "seeds" in inspect.signature(VISUALIZATIONS.load(method.name)).parameters:
+            raise LimenError(
+                f"{where}.visualizations': '{method.name}' begins with a picture of its own; allowed are those that "
+                "begin with noise."
+            )
     expand_metrics(spec.metrics, "dictionary", f"{where}.metrics'")
     if spec.attribution_metrics and not spec.attributions:
         raise LimenError(

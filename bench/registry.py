@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-INJECTED = ("space", "draws", "regions", "explainer", "folds", "head", "checkpoint", "progress")
+INJECTED = ("space", "draws", "regions", "explainer", "folds", "head", "checkpoint", "progress", "natural", "seeds")
 """Keyword arguments the caller supplies; every other keyword-only argument is an option a user may set."""
 
 
@@ -85,6 +85,13 @@ def dictionary(
 ) -> Callable[[Function], Function]:
     """Mark a function as a way to fit a `Dictionary`."""
     return _attach(Card(kind="dictionary", version=version, citation=citation, cost=cost, presets=presets or {}))
+
+
+def visualization(
+    *, version: int, citation: str, cost: str, presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[Function], Function]:
+    """Mark a function as a feature visualisation; `cost` is counted in forwards and backwards a picture."""
+    return _attach(Card(kind="visualization", version=version, citation=citation, cost=cost, presets=presets or {}))
 
 
 def metric(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,18 @@ from matplotlib.figure import Figure
 from . import concept_page, figures
 from .leaderboard import ARROWS, boards, format_table, number, print_leaderboard, span_of
 from .plan import registered_name
-from .registry import METRICS, LimenError
+from .registry import METRICS, LimenError, unknown
 from .store import Artifact, Store, latest
 
-__all__ = ["draw_explanations", "find_run", "format_table", "number", "print_leaderboard", "write_report"]
+__all__ = [
+    "draw_explanations",
+    "draw_visualizations",
+    "find_run",
+    "format_table",
+    "number",
+    "print_leaderboard",
+    "write_report",
+]
 
 
 def find_run(plan_path: Path, store: Path) -> Artifact:
@@ -245,3 +254,72 @@ def draw_explanations(
     answered = [name(int(index)) for index in engine.numpy(scores.argmax(1))]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(_png(figures.side_by_side(chosen.pictures, answered, {method: maps})))
+
+
+def draw_visualizations(
+    *,
+    network: str,
+    images: str,
+    method: str,
+    targets: Sequence[str],
+    layer: str | None,
+    n: int,
+    size: int | None,
+    seed: int,
+    device: str,
+    output: Path,
+    settings: Mapping[str, str],
+) -> None:
+    """Make pictures for classes, or for the units of a layer, and write one PNG.
+
+    Raises
+    ------
+    LimenError
+        If the output exists already, or a name, a target or an option is unknown.
+    """
+    from . import api, zoo
+    from .engine import Engine
+    from .registry import VISUALIZATIONS, resolve_options
+    from .spaces.readout import concept_engine
+    from .synthesis import visualize
+
+    if output.exists():
+        raise LimenError(f"{output}: exists already; nothing is overwritten.")
+    function = VISUALIZATIONS.load(method)
+    resolve_options(function, settings, f"visualization '{method}'")
+    chosen = zoo.load_images(images, "train", n, seed)
+    engine = Engine(zoo.load_network(network, device=device), device=device)
+    asked = engine
+    if layer:
+        units = api.fit_dictionary("neurons", engine.tap(engine.inputs(chosen.pictures[:2]), layer))
+        asked = concept_engine(engine, units, layer)
+    classes = asked.network.classes
+    numbers = [_target(one, classes) for one in targets] or list(range(min(4, len(classes))))
+    begin = "seeds" in inspect.signature(function).parameters
+    found = visualize(
+        function,
+        asked,
+        numbers,
+        pictures=chosen.pictures,
+        size=size,
+        seeds=chosen.pictures[: len(numbers)] if begin else None,
+        seed=seed,
+        **settings,
+    )
+    reached, null = engine.numpy(found.reached), engine.numpy(found.null)
+    captions = [
+        f"{f'unit {number}' if layer else classes[number]}\nstart {low:.1f}, reached {high:.1f}"
+        for number, low, high in zip(numbers, null, reached, strict=True)
+    ]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    pictures = engine.numpy(found.pictures.movedim(1, -1))
+    output.write_bytes(_png(figures.visuals(pictures, engine.numpy(found.opacity), captions)))
+
+
+def _target(given: str, classes: Sequence[str]) -> int:
+    """Read a class by its name or number."""
+    if given in classes:
+        return list(classes).index(given)
+    if given.isdigit() and int(given) < len(classes):
+        return int(given)
+    raise unknown("option --target", given, classes)

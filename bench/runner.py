@@ -16,6 +16,7 @@ from .cells import Cells, Progress, scored, write_score
 from .concepts_run import ConceptsRun
 from .engine import Engine, Network
 from .engine.precision import Precision
+from .features import image_rows
 from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
 from .records import ImageRow, PredictionRow, Score, frame
@@ -247,19 +248,7 @@ def _predictions(images: ImageSet, logits: np.ndarray, name: Callable[[int], str
 
 
 def _write_images(draft: Any, images: ImageSet) -> None:
-    groups = images.groups or ("",) * len(images)
-    rows = [
-        ImageRow(
-            image_id=image_id,
-            index=index,
-            label=int(images.labels[index]),
-            class_name=images.classes[int(images.labels[index])],
-            group=groups[index],
-            sha256=picture_hash(images.pictures[index]),
-        )
-        for index, image_id in enumerate(images.ids)
-    ]
-    draft.write_rows(frame(ImageRow, rows))
+    draft.write_rows(frame(ImageRow, image_rows(images)))
     draft.write_tensors({"pictures": images.pictures}, "pictures.safetensors")
     if images.masks:
         masks = {name: mask.astype(np.uint8) for name, mask in images.masks.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..registry import LimenError, unknown
 from . import pictures as conversion
+from .ascent import Aim, Ascended, Ascent
 from .batching import Batches
 from .bounds import Bound, Boxes, Margins, Relaxation
 from .content import combined, digests
@@ -82,6 +83,7 @@ class Engine:
         self.device = resolve_device(device)
         self._sweeps = Sweeps(network, self.device, precision, batch_size, graphs)
         self._slopes = Slopes(self._sweeps, batch_size)
+        self._ascent = Ascent(self._sweeps, batch_size)
         self._where, self._forward = self._sweeps.where, self._sweeps.forward
         self.audit = self._forward.audit
         # Others' code may need far more memory an image, which must not shrink the engine's own batches.
@@ -443,6 +445,33 @@ class Engine:
         values = torch.cat(found).unflatten(0, (len(images), boxes.count))
         self._sweeps.check(finite(values))
         return values
+
+    def ascend(
+        self,
+        start: Mapping[str, Tensor],
+        targets: Tensor,
+        aim: Aim,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Ascended:
+        """Move rendered pictures up their targets' logits, each on its own.
+
+        Parameters
+        ----------
+        start : name -> float tensor (n, ...), copied
+        targets : int64 (n,), the class each picture is made for
+        aim : Aim
+            How parameters are rendered and seen, how far to climb, what holds the pictures near the start.
+        progress : callable or None
+            `progress(pictures done, pictures)`.
+
+        Raises
+        ------
+        LimenError
+            If a logit or a picture is not finite.
+        """
+        placed = {name: self.place(value).float() for name, value in start.items()}
+        return self._ascent.run(placed, self.place(targets), aim, progress=progress)
 
     def lend(self, images: Tensor, targets: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return what anyone's `run(images (B, ...), targets (B,)) -> (B, ...)` gives, in batches of its own.

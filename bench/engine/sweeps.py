@@ -35,6 +35,7 @@ class Sweeps:
     where : opens the error sentences
     forward : Forward, one batch at a time
     batches : Batches of forwards without gradients
+    normalisation : mean and standard deviation of each channel, for pictures in 0 .. 1
     meters : Meters, shared by engines beside each other
     """
 
@@ -46,6 +47,7 @@ class Sweeps:
         self.forward = Forward(network, device, precision, graphs)
         self.meters = Meters(device)
         self.batches = Batches(f"{self.where} on {device}", batch_size)
+        self.normalisation = (network.mean, network.std)
         self._name = network.name
         self._splits: dict[str, Split] = {}
 
