@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import median
 from typing import Literal
 
-from stimuli.records import Checks
+from stimuli.records import Checks, Rules
 
 from .frozen import Trial
-from .schedule import Answer, practice_state
+from .schedule import Answer, counting, practice_state
+
+Severity = Literal["exclude", "flag"]
+Stage = Literal["instructions", "quiz", "practice", "end"]
+FLAG = "flag:"
+"""Before the name of a rule that only marks a person, where values are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed(Answer):
-    """An answer that counts, with its response time in milliseconds (NaN if the browser gave none)."""
+    """An answer that counts, with what the rules look at beside the response."""
 
     rt_ms: float
+    """Response time in milliseconds, NaN if the browser gave none."""
+    input: str = ""
+    """key, mouse, touch, pen, or ''."""
+    focus_lost: int = 0
+    """How often the page lost the focus or was hidden during the trial."""
+    text: str = ""
+    """A free answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a session went apart from its answers."""
+
+    total_seconds: float
+    """From opening to the end."""
+    instruction_seconds: float = math.nan
+    """On the instructions, NaN if they were never read to the end."""
+    longest_gap_seconds: float = 0.0
+    """Longest pause between two events."""
+    quiz_attempts: int | None = None
+    """Tries at the questions until all was right, one more than were taken if it never was; None without questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +56,35 @@ class Observed:
     catch_accuracy: float | None
     practice_attempts: int | None
     """Attempts until practice was passed; one more than were taken if it never was."""
+    quiz_attempts: int | None
+    instruction_seconds: float
     total_seconds: float
     median_rt_ms: float
     """Over the test trials."""
+    too_fast_share: float | None
+    """Share of test answers below `too_fast_ms`."""
+    choices_per_side: int | None
+    """How often the least chosen position was chosen, among test trials that are no rating scale."""
     same_side_share: float | None
     """Share of the more frequent side among test answers with two options."""
+    same_side_run: int | None
+    """Longest run of test answers at the same position."""
+    longest_gap_seconds: float
+    focus_losses: int
+    """Over all trials."""
+    touch_answers: int
+    """Answers given by touch, over all trials."""
     test_accuracy: float
     """Over the test trials that are not catch trials; no rule reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a rule looks at (a field of `Observed`), which way its threshold points, and when it can be judged."""
+
+    looks_at: str
+    way: Literal["at least", "at most"]
+    stage: Stage = "end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,74 +95,184 @@ class Verdict:
     value: float | None
     threshold: float
     passed: bool
+    severity: Severity = "exclude"
+
+    @property
+    def key(self) -> str:
+        """The name under which the value is stored: flags stand apart from rules that exclude."""
+        return f"{FLAG}{self.name}" if self.severity == "flag" else self.name
 
 
-RULES: dict[str, tuple[str, Literal["at least", "at most"]]] = {
-    "catch_accuracy": ("catch_accuracy", "at least"),
-    "practice_attempts": ("practice_attempts", "at most"),
-    "min_total_seconds": ("total_seconds", "at least"),
-    "max_total_seconds": ("total_seconds", "at most"),
-    "min_median_rt_ms": ("median_rt_ms", "at least"),
-    "max_same_side_share": ("same_side_share", "at most"),
+RULES: dict[str, Rule] = {
+    "catch_accuracy": Rule(looks_at="catch_accuracy", way="at least"),
+    "practice_attempts": Rule(looks_at="practice_attempts", way="at most", stage="practice"),
+    "quiz_attempts": Rule(looks_at="quiz_attempts", way="at most", stage="quiz"),
+    "min_instruction_seconds": Rule(looks_at="instruction_seconds", way="at least", stage="instructions"),
+    "min_total_seconds": Rule(looks_at="total_seconds", way="at least"),
+    "max_total_seconds": Rule(looks_at="total_seconds", way="at most"),
+    "min_median_rt_ms": Rule(looks_at="median_rt_ms", way="at least"),
+    "max_too_fast_share": Rule(looks_at="too_fast_share", way="at most"),
+    "min_choices_per_side": Rule(looks_at="choices_per_side", way="at least"),
+    "max_same_side_share": Rule(looks_at="same_side_share", way="at most"),
+    "max_same_side_run": Rule(looks_at="same_side_run", way="at most"),
+    "max_gap_seconds": Rule(looks_at="longest_gap_seconds", way="at most"),
+    "max_focus_losses": Rule(looks_at="focus_losses", way="at most"),
+    "no_touch": Rule(looks_at="touch_answers", way="at most"),
 }
-"""Rule (a field of `stimuli.records.Checks`) -> what it looks at, and which way its threshold points."""
+"""Every field of `stimuli.records.Rules`; a test walks both."""
 
 
-def observe(trials: Sequence[Trial], answers: Sequence[Timed], *, attempts: int, total_seconds: float) -> Observed:
-    """Measure one person's answers.
+def observe(
+    trials: Sequence[Trial], answers: Sequence[Timed], course: Course, *, attempts: int, too_fast_ms: float
+) -> Observed:
+    """Measure one person's conduct.
 
     Parameters
     ----------
     trials
         The schedule.
     answers
-        Answers that count.
+        Answers that count, in the order of seq.
+    course
+        How the session went apart from them.
     attempts
         Largest number of practice attempts.
-    total_seconds
-        From opening to the end.
+    too_fast_ms
+        What counts as too fast, in milliseconds.
     """
-    held = {answer.trial_id: answer for answer in answers}
+    held = {answer.trial_id: answer for answer in counting(trials, answers)}
     tests = [trial for trial in trials if trial.phase == "test"]
     given = [(trial, held[trial.trial_id]) for trial in tests if trial.trial_id in held]
-    right = {trial.trial_id: float(answer.response == trial.expected) for trial, answer in given if trial.asks}
-    catch = [trial for trial in tests if trial.is_catch]
+    right = {trial.trial_id: correctness(trial, a.response, a.text) for trial, a in given if trial.asks}
+    catch = [trial for trial in tests if trial.is_catch and trial.asks]
     times = [answer.rt_ms for _, answer in given if not math.isnan(answer.rt_ms)]
     state = practice_state(trials, answers, attempts)
     return Observed(
         catch_accuracy=_mean([right[t.trial_id] for t in catch if t.trial_id in right]) if catch else None,
         practice_attempts=None if not state.attempt else state.attempt + (state.over and not state.passed),
-        total_seconds=total_seconds,
+        quiz_attempts=course.quiz_attempts,
+        instruction_seconds=course.instruction_seconds,
+        total_seconds=course.total_seconds,
         median_rt_ms=float(median(times)) if times else math.nan,
+        too_fast_share=_too_fast(given, too_fast_ms) if any(map(_decides, tests)) else None,
+        choices_per_side=_fewest(tests, given),
         same_side_share=_same_side(given) if any(len(trial.options) == 2 for trial in tests) else None,
+        same_side_run=_longest_run(given) if any(len(trial.options) > 1 for trial in tests) else None,
+        longest_gap_seconds=course.longest_gap_seconds,
+        focus_losses=sum(answer.focus_lost for answer in answers),
+        touch_answers=sum(answer.input == "touch" for answer in answers),
         test_accuracy=_mean([right[t.trial_id] for t in tests if not t.is_catch and t.trial_id in right]),
     )
+
+
+def correctness(trial: Trial, response: str, text: str = "") -> float:
+    """Return 1 or 0 for an answer to a trial that has a right one, NaN elsewhere.
+
+    A free answer is right if it is the expected text, or the same number.
+    """
+    if not trial.asks:
+        return math.nan
+    free = not trial.options and trial.trial_type == "choice"
+    given = text.strip() if free and text.strip() else response
+    if given == trial.expected:
+        return 1.0
+    if not free:
+        return 0.0
+    try:
+        return float(float(given) == float(trial.expected))
+    except ValueError:
+        return 0.0
+
+
+def option_position(trial: Trial, response: str) -> int | None:
+    """Return where a response stood among the displayed options, from 0; None if it was none of them."""
+    return trial.options.index(response) if response in trial.options else None
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def _decides(trial: Trial) -> bool:
+    """Whether a trial asks for one choice, whose time means something."""
+    return bool(trial.options) or (trial.asks and trial.trial_type != "reveal")
+
+
+def _too_fast(given: Sequence[tuple[Trial, Timed]], too_fast_ms: float) -> float:
+    times = [answer.rt_ms for trial, answer in given if _decides(trial) and not math.isnan(answer.rt_ms)]
+    return _mean([float(time < too_fast_ms) for time in times])
+
+
+def _scale(trial: Trial) -> bool:
+    return trial.payload.get("layout") == "scale"
+
+
+def _fewest(tests: Sequence[Trial], given: Sequence[tuple[Trial, Timed]]) -> int | None:
+    """Count the choices of the least chosen position; trials with different numbers of options are counted apart."""
+    counts: dict[int, Counter[int]] = {
+        len(trial.options): Counter() for trial in tests if len(trial.options) > 1 and not _scale(trial)
+    }
+    for trial, answer in given:
+        position = option_position(trial, answer.response)
+        if len(trial.options) in counts and position is not None and not _scale(trial):
+            counts[len(trial.options)][position] += 1
+    return min((chosen[place] for n, chosen in counts.items() for place in range(n)), default=None)
+
+
 def _same_side(given: Sequence[tuple[Trial, Timed]]) -> float:
-    sides = [
-        trial.options.index(a.response) for trial, a in given if len(trial.options) == 2 and a.response in trial.options
+    sides = [option_position(trial, answer.response) for trial, answer in given if len(trial.options) == 2]
+    chosen = [side for side in sides if side is not None]
+    return max(chosen.count(0), chosen.count(1)) / len(chosen) if chosen else math.nan
+
+
+def _longest_run(given: Sequence[tuple[Trial, Timed]]) -> int:
+    """Count the longest run of answers at one position, in the order of the schedule; no choice ends a run."""
+    asked = sorted((pair for pair in given if len(pair[0].options) > 1), key=lambda pair: pair[0].position)
+    places = [(len(trial.options), option_position(trial, answer.response)) for trial, answer in asked]
+    return max((len(list(run)) for place, run in groupby(places) if place[1] is not None), default=0)
+
+
+def judge(checks: Checks, observed: Observed, *, stages: Collection[Stage] | None = None) -> list[Verdict]:
+    """Apply every rule the study declares, those that exclude first, then those that only mark.
+
+    A value that lacks (NaN) fails, one that cannot exist (None) passes.
+
+    Parameters
+    ----------
+    stages
+        Judge only rules that can be judged by then (a session that is not over); all if left out.
+    """
+    return [
+        *_judge(checks, observed, severity="exclude", stages=stages),
+        *_judge(checks.flag, observed, severity="flag", stages=stages),
     ]
-    return max(sides.count(0), sides.count(1)) / len(sides) if sides else math.nan
 
 
-def judge(checks: Checks, observed: Observed) -> list[Verdict]:
-    """Apply every rule the study declares; a value that lacks (NaN) fails, one that cannot exist (None) passes."""
+def _judge(rules: Rules, observed: Observed, *, severity: Severity, stages: Collection[Stage] | None) -> list[Verdict]:
     verdicts = []
-    for name, (looks_at, way) in RULES.items():
-        threshold = getattr(checks, name)
-        if threshold is None:
+    for name, rule in RULES.items():
+        threshold = _threshold(rules, name)
+        if threshold is None or (stages is not None and rule.stage not in stages):
             continue
-        value = getattr(observed, looks_at)
-        passed = value is None or (value >= threshold if way == "at least" else value <= threshold)
-        verdicts.append(Verdict(name=name, value=value, threshold=float(threshold), passed=bool(passed)))
+        value = getattr(observed, rule.looks_at)
+        passed = value is None or (value >= threshold if rule.way == "at least" else value <= threshold)
+        verdicts.append(Verdict(name=name, value=value, threshold=threshold, passed=bool(passed), severity=severity))
     return verdicts
 
 
+def _threshold(rules: Rules, name: str) -> float | None:
+    """Return a rule's threshold, None if it is off; a rule that is only on or off allows none."""
+    given = getattr(rules, name)
+    if isinstance(given, bool):
+        return 0.0 if given else None
+    return None if given is None else float(given)
+
+
 def failed(verdicts: Sequence[Verdict]) -> list[str]:
-    """Name the rules that a person failed."""
-    return [verdict.name for verdict in verdicts if not verdict.passed]
+    """Name the rules that exclude a person."""
+    return [verdict.name for verdict in verdicts if not verdict.passed and verdict.severity == "exclude"]
+
+
+def flagged(verdicts: Sequence[Verdict]) -> list[str]:
+    """Name the rules that mark a person for a look."""
+    return [verdict.name for verdict in verdicts if not verdict.passed and verdict.severity == "flag"]

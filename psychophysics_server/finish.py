@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,10 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from .chain import chain_over
-from .checks import Verdict, judge
+from .checks import Verdict, failed, judge
+from .conduct import observed, store_verdicts
 from .db import Database, insert_row, one
+from .decisions import ANALYSIS, decision_on
 from .frozen import FrozenStudy
-from .rows import held_events, observed
+from .rows import held_events
 from .schedule import missing_trials
 from .sessions import answers_of, next_free, schedule_of
 from .tables import alarms, check_values, codes, events, schedules, sessions, tombstones
@@ -66,7 +67,7 @@ def complete(
         values = {"state": "COMPLETE", "finished_at": now, "last_seen": now, "last_seq": last_seq}
         connection.execute(update(sessions).where(sessions.c.session == session).values(**values))
         verdicts = _store_checks(connection, study, _locked(connection, session))
-        if not all(verdict.passed for verdict in verdicts):
+        if failed(verdicts) and decision_on(connection, session, ANALYSIS) is None:
             connection.execute(update(sessions).where(sessions.c.session == session).values(excluded=True))
         return Finished(code=_release(connection, session, "complete", draw(), now=now))
 
@@ -93,16 +94,7 @@ def _store_checks(connection: Connection, study: FrozenStudy, row: Row[Any]) -> 
     """Apply the checks to a session that has just ended, and keep every value."""
     trials, rows = schedule_of(connection, study, row.session), held_events(connection, row.session)
     verdicts = judge(study.file.checks, observed(row, study, trials, rows))
-    for verdict in verdicts:
-        lacks = verdict.value is None or math.isnan(verdict.value)
-        values = {
-            "session": row.session,
-            "name": verdict.name,
-            "value": None if lacks else verdict.value,
-            "threshold": verdict.threshold,
-            "passed": verdict.passed,
-        }
-        insert_row(connection, check_values, values)
+    store_verdicts(connection, row.session, verdicts)
     return verdicts
 
 

@@ -12,10 +12,12 @@ from sqlalchemy import Connection, Row, select
 from bench.registry import LimenError
 
 from .chain import body_hash, chain_over
-from .checks import judge
+from .checks import failed, judge
+from .conduct import observed
 from .db import Database, one
+from .decisions import ANALYSIS, decision_on
 from .frozen import FrozenStudy, Library
-from .rows import held_events, observed
+from .rows import held_events
 from .schedule import missing_trials
 from .sessions import answers_of, schedule_of
 from .tables import alarms, check_values, codes, events, schedules, sessions, tombstones
@@ -121,12 +123,13 @@ def _end_faults(connection: Connection, study: FrozenStudy, row: Row[Any], rows:
     faults = [f"has a completion code, but {len(lacking)} trials are not held."] if lacking else []
     if row.high_water < (row.last_seq or math.inf):
         faults.append(f"has a completion code, but not every event up to {row.last_seq}.")
-    verdicts = {
-        verdict.name: verdict.passed for verdict in judge(study.file.checks, observed(row, study, trials, rows))
-    }
+    verdicts = judge(study.file.checks, observed(row, study, trials, rows))
     query = select(check_values.c.name, check_values.c.passed).filter_by(session=row.session)
-    if {stored.name: bool(stored.passed) for stored in connection.execute(query)} != verdicts:
+    if {stored.name: bool(stored.passed) for stored in connection.execute(query)} != {
+        verdict.key: verdict.passed for verdict in verdicts
+    }:
         faults.append("its stored checks differ from a recount.")
-    if row.excluded == all(verdicts.values()):
-        faults.append("its exclusion differs from its checks.")
+    decided = decision_on(connection, row.session, ANALYSIS)
+    if bool(row.excluded) != (bool(failed(verdicts)) if decided is None else decided.kind == "exclude"):
+        faults.append("its exclusion differs from its checks and from what was decided.")
     return faults
