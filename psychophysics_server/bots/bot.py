@@ -15,6 +15,7 @@ from .model import Simulated, generator
 from .replies import Given
 
 RELOADS_LIMIT = 50
+DAY_MS = 86_400_000.0
 HELD_BACK = 3
 """Events that a shuffling bot holds back and then sends in separate requests, the last first."""
 ENDED = frozenset({"SCREENED_OUT", "FAILED", "EXPIRED", "WITHDRAWN"})
@@ -35,6 +36,8 @@ class Habits:
     reloads : people who open the study again somewhere in the middle
     shuffled : held back with those after it and sent in separate requests, the last first
     tabs : raced by a second window of the same person, which must meet a conflict
+    closed : people whose reload is a closed tab, with answers unsent that are kept on their disk
+    clock : made after a jump of the browser's clock, by up to a day either way
     must_fail : try what must be refused (`refused.CASES`) before the first trial
     batch : events that a bot gathers before it sends, outside practice
     """
@@ -43,6 +46,8 @@ class Habits:
     reloads: float = 0.15
     shuffled: float = 0.0
     tabs: float = 0.0
+    closed: float = 0.0
+    clock: float = 0.0
     must_fail: bool = False
     batch: int = 1
 
@@ -134,6 +139,7 @@ class Bot:
 
     def _take(self) -> None:
         for _ in range(RELOADS_LIMIT):
+            self._send()
             held = self._expect(self.browser.read(), 200).body
             if self._over(held):
                 return
@@ -225,8 +231,10 @@ class Bot:
         self._answered += 1
         leaves, reopens = self._answered == person.drops_after, self._answered == person.reloads_after
         if leaves or reopens:
-            self._send()
             self._reopen_wanted = reopens and not leaves
+            closes = generator(self.mind.seed, "closed", self.journey.index).random() < self.habits.closed
+            if leaves or not closes:
+                self._send()
         if leaves:
             self.journey.outcome = "left"
         return leaves or reopens
@@ -261,30 +269,34 @@ class Bot:
         self, kind: str, body: dict[str, Any], *, after_ms: float, key: Sequence[object] = (), now: bool = False
     ) -> Answer:
         """Put an event into the outbox, and send what has gathered there when it is time to."""
+        draws = generator(self.mind.seed, "habits", self.journey.index, kind, *key)
+        twice, held, raced, jumps = draws.random(4)
+        if jumps < self.habits.clock:
+            self.browser.clock_ms += float(draws.uniform(-DAY_MS, DAY_MS))
         self.browser.note(kind, body, after_ms=after_ms)
-        twice, held, raced = generator(self.mind.seed, "habits", self.journey.index, kind, *key).random(3)
         if now:
-            self._send()
-            return self._last
+            return self._send()
         self._holding |= bool(held < self.habits.shuffled)
         if len(self.browser.outbox) < (HELD_BACK if self._holding else self.habits.batch):
             return Answer(200, {})
         return self._send(twice=twice < self.habits.twice, raced=raced < self.habits.tabs)
 
-    _last = Answer(200, {})
     _reopen_wanted = False
 
     def _send(self, *, twice: bool = False, raced: bool = False) -> Answer:
-        """Send the outbox until it is empty."""
+        """Send the outbox until it is empty; return what the answers said together."""
         backwards, self._holding = self._holding, False
+        told: dict[str, Any] = {"feedback": {}, "practice": None}
         while self.browser.outbox:
             first = self.browser.outbox[0]["seq"]
             answers = self.browser.flush_backwards() if backwards else [self.browser.flush(twice=twice)]
             for answer in answers:
-                self._last = self._expect(answer, 200)
+                body = self._expect(answer, 200).body
+                told["feedback"] |= body["feedback"]
+                told["practice"] = body["practice"] or told["practice"]
             if raced:
                 self._race(first)
-        return self._last
+        return Answer(200, told)
 
     def _race(self, seq: int) -> None:
         """Say something else under a seq that is taken, from a second window; it must be told so."""
