@@ -16,7 +16,7 @@ from bench.config import Frozen, load_config
 from bench.records import Score, check_columns
 from bench.registry import LimenError, unknown
 from bench.store import sha256_file
-from psychophysics_server.records import SOURCES, ResponseRow
+from psychophysics_server.records import ADDED, EXPORT_SCHEMA, SOURCES, ResponseRow
 
 KEYS = ("participant_id", "condition", "item_id", "correct")
 """Columns without which no analysis is possible."""
@@ -69,7 +69,8 @@ class Study:
     Attributes
     ----------
     trials : DataFrame
-        Every row of the table with the columns of `KEYS` and `DEFAULTS`; also rows of excluded people.
+        Every row of the table with the columns of `KEYS` and `DEFAULTS`, and whatever else the table has (an export:
+        all of `ResponseRow` and the design's factors under their own names); also rows of excluded people.
     sessions : DataFrame
         One row a participant: `participant_id, condition, source, state, consented, finished, excluded, exclusion_reason`.
     source : str
@@ -178,21 +179,43 @@ def _load_export(folder: Path) -> Study:
             f"{folder.name}: an export holds one data/study-<id>_data.csv and one "
             f"data/study-<id>_description-sessions_data.csv; found {', '.join(f.name for f in data) or 'no such file'}."
         )
-    columns = [item.name for item in fields(ResponseRow)]
+    read: list[InputFile] = []
+    provenance = _provenance(folder / "provenance.json", read)
+    schema = _schema(provenance, folder.name)
+    columns = [item.name for item in fields(ResponseRow) if schema > 1 or item.name not in ADDED]
+    factors = _factors(provenance)
     tables, files = [], []
     for file in (*main, *extra["excluded"]):
-        table = _read_table(file, text=_text_columns())
-        _require(table, columns, file.name)
-        tables.append(table)
+        table = _read_table(file, text=_text_columns() | {name for name, kind in factors.items() if kind == "text"})
+        _require(table, [*columns, *factors], file.name)
+        tables.append(table.assign(**{name: value for name, value in ADDED.items() if name not in table}))
         files.append(InputFile(name=f"data/{file.name}", sha256=sha256_file(file), rows=len(table)))
     trials = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
     sessions_file = extra["sessions"][0]
     sessions = _sessions(_read_table(sessions_file, text=_text_columns()), sessions_file.name)
     files.append(InputFile(name=f"data/{sessions_file.name}", sha256=sha256_file(sessions_file), rows=len(sessions)))
-    provenance = _provenance(folder / "provenance.json", files)
+    files += read
     study = _validated(trials, sessions, main[0].name, provenance, tuple(files))
     study = replace(study, warnings=(*study.warnings, *_changed(provenance, files)))
     return _order(study, tuple(str(name) for name in provenance.get("conditions", ())), folder.name)
+
+
+def _schema(provenance: Mapping[str, Any], where: str) -> int:
+    """Return the schema of an export; folders that name none are of the first."""
+    given = provenance.get("schema", 1)
+    if given not in range(1, EXPORT_SCHEMA + 1):
+        raise LimenError(
+            f"{where}, provenance.json, key 'schema': {given!r}; this version of limen reads 1 to {EXPORT_SCHEMA}."
+        )
+    return int(given)
+
+
+def _factors(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the design's factors: column -> 'text', 'number' or 'bool'."""
+    noted = provenance.get("factors")
+    if not isinstance(noted, Mapping):
+        return {}
+    return {str(name): str(fact.get("type")) for name, fact in noted.items() if isinstance(fact, Mapping)}
 
 
 def _load_tidy(file: Path, mapping: ColumnMap | None) -> Study:

@@ -13,10 +13,10 @@ from typing import Any
 from bench.config import load_config, parse_config
 from bench.records import check_columns
 from bench.registry import LimenError, unknown
-from bench.store import Artifact, Store
+from bench.store import Artifact, Store, sha256_bytes
 from stimuli.interface import check_words
 from stimuli.records import CellRow, StudyFile, TrialRow
-from stimuli.trials import Payload, parse_payload
+from stimuli.trials import Payload, parse_payload, pictures_of
 
 PICTURE = re.compile(r"^pictures/([0-9a-f]{64})\.png$")
 DEFAULT_ATTEMPTS = 3
@@ -45,6 +45,17 @@ class Trial:
     def shown(self) -> Payload:
         """The payload as its trial type reads it."""
         return parse_payload(self.trial_type, self.payload, where=f"trial {self.trial_id}")
+
+    @cached_property
+    def payload_sha256(self) -> str:
+        """SHA-256 of the payload as JSON with sorted keys and no spaces."""
+        return sha256_bytes(json.dumps(self.payload, sort_keys=True, separators=(",", ":")).encode())
+
+    @cached_property
+    def subjects(self) -> tuple[str, ...]:
+        """Hashes of the pictures the trial is about, without references and examples."""
+        beside = {"references", "reservoir"}
+        return tuple(pictures_of({name: part for name, part in self.payload.items() if name not in beside}))
 
     @property
     def expected(self) -> str:

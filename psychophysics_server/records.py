@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
+from typing import Any
 
-EXPORT_SCHEMA = 1
+EXPORT_SCHEMA = 2
 SOURCES = ("live", "pilot", "preview", "bot")
+ADDED: dict[str, Any] = {
+    "payload_sha256": "",
+    "pictures": "",
+    "repeat_of": "",
+    "option_position": -1,
+    "expected_position": -1,
+    "definition": "",
+    "confidence": nan,
+    "number": nan,
+    "has_text": False,
+    "timed_out": False,
+    "changes": 0,
+    "lockout_ms": nan,
+    "deadline_ms": nan,
+    "feedback": False,
+    "load_failures": 0,
+    "picture_px": nan,
+    "zoom": nan,
+    "fullscreen_exits": 0,
+    "plugin": "",
+    "client_s": nan,
+    "details": "{}",
+}
+"""Columns of responses that schema 1 lacks, with what stands for them there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +72,12 @@ class ResponseRow:
     """Opaque name of the trial."""
     item_id: str
     """Image or unit the trial is about: the random factor 'item'."""
+    payload_sha256: str
+    """SHA-256 of all the browser was sent to show this trial (JSON, sorted keys, no spaces)."""
+    pictures: str
+    """SHA-256 of the pictures the trial is about, joined by ';'; all that were seen: `description-pictures`."""
+    repeat_of: str
+    """Trial that this one shows again; '' if none."""
     is_catch: bool
     """Whether the trial is an attention check."""
     attempt: int
@@ -54,14 +86,34 @@ class ResponseRow:
     """Training examples seen before this trial, over all sessions."""
     response: str
     """Chosen class; empty where nothing was asked."""
+    option_position: int
+    """Where the response stood among the options, from 0; -1 where there were none."""
     expected: str
     """'' where nothing was asked (training)."""
+    expected_position: int
+    """Where the expected answer stood among the options, from 0; -1 where there was none."""
+    definition: str
+    """What makes the expected answer the right one, in a word."""
     correct: float
     """1, 0, or empty where nothing was asked; in `utility`: the answer equals the model's output."""
     model_correct: float
     """1 if the model was right about this image, 0 if wrong, empty if undefined."""
+    confidence: float
+    """On the trial's own scale: steps from 1, or 0 to 100; empty where none was asked."""
+    number: float
+    """Number typed as a free answer; empty where none was asked or given."""
+    has_text: bool
+    """Whether something was written freely; the words are in `description-texts`, if at all."""
+    timed_out: bool
+    """Whether the deadline passed without an answer in time."""
+    changes: int
+    """How often the answer was changed before it counted."""
     rt_ms: float
     """From onset to response, un-rounded; in training, viewing time."""
+    lockout_ms: float
+    """No answer was taken before."""
+    deadline_ms: float
+    """Time allowed for the answer; empty if any."""
     onset_ms: float
     """When the picture was painted, on the page's clock."""
     frame_ms: float
@@ -72,14 +124,30 @@ class ResponseRow:
     """key, mouse, touch, pen, or empty."""
     focus_lost: int
     """How often the page lost focus or was hidden during the trial."""
+    fullscreen_exits: int
+    """How often full screen was left during the trial."""
     reservoir_ms: float
     """How long the examples seen so far were in view."""
     window: str
     """Inner size of the window, in CSS pixels."""
     pixel_ratio: float
     """Device pixels per CSS pixel."""
+    picture_px: float
+    """Width of the (first) picture on the screen, in CSS pixels; times `pixel_ratio` in device pixels."""
+    zoom: float
+    """Pinch zoom at the end of the trial."""
+    load_failures: int
+    """How often a picture could not be loaded before it was."""
+    feedback: bool
+    """Whether the right answer was told after the response."""
+    plugin: str
+    """Front-end plugin and its version."""
+    client_s: float
+    """The browser's clock, seconds since this person's first event."""
     elapsed_s: float
     """Server receipt, seconds since the session began."""
+    details: str
+    """What else this trial type measured, as JSON; never free text."""
     excluded: bool
     """Whether this person is left out of the analysis."""
     exclusion_reason: str
@@ -107,7 +175,11 @@ class SessionRow:
     list: int
     """Counterbalancing list."""
     state: str
-    """PRE, ACTIVE, COMPLETE, WITHDRAWN (no rows kept), EXPIRED."""
+    """PRE, ACTIVE, COMPLETE, SCREENED_OUT, WITHDRAWN (no rows kept), EXPIRED, FAILED."""
+    reason: str
+    """Why the session ended as it did, in a word; never what a person wrote."""
+    consent_version: str
+    """Version of the consent text that was accepted."""
     consented: bool
     """Whether consent was given."""
     finished: bool
@@ -118,6 +190,10 @@ class SessionRow:
     """Trials on the schedule."""
     resumes: int
     """How often the session was opened again."""
+    day: int
+    """Day of entry, from 0 on the day of this export's first person (UTC)."""
+    schedule_seed: str
+    """Seed of the assignment; the schedule can be drawn again from it."""
     total_seconds: float
     """From opening to the end: the server's clock for people, the simulated one for bots."""
     practice_attempts: int
@@ -130,6 +206,20 @@ class SessionRow:
     """Over the test trials."""
     same_side_share: float
     """Share of the more frequent side among test answers with two options."""
+    browser: str
+    """Family of the browser, where it was told."""
+    system: str
+    """Family of the operating system, where it was told."""
+    px_per_cm: float
+    """CSS pixels per centimetre of the screen, where it was calibrated."""
+    frame_ms: float
+    """Median of the frame intervals over the trials."""
+    fullscreen: str
+    """Whether the study began in full screen: yes, no, or '' if it was not told."""
+    flags: str
+    """Rules that only mark a person for a look, failed ones, joined by ';'."""
+    decision: str
+    """What a researcher decided about the analysis, against the checks: include, exclude, or ''."""
     excluded: bool
     """Whether this person is left out of the analysis."""
     exclusion_reason: str

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from .checks import Observed, Timed, observe
+from .answered import Answered, finite, token, whole
+from .checks import correctness
 from .frozen import FrozenStudy, Trial
 from .records import ResponseRow
 from .tables import events
-from .wire import TrialBody, number, parse_trial
+from .wire import number
 
 
 def held_events(connection: Connection, session: str) -> list[Row[Any]]:
@@ -21,68 +22,28 @@ def held_events(connection: Connection, session: str) -> list[Row[Any]]:
     return list(connection.execute(select(events).filter_by(session=session).order_by(events.c.seq)))
 
 
-def counting(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Keep the trial events that count."""
-    return [row for row in rows if row.trial_id and not row.fault]
-
-
-def timed_answers(rows: Sequence[Row[Any]]) -> list[Timed]:
-    """Turn the events that count into answers with response times."""
-    answers = []
-    for row in counting(rows):
-        body = parse_trial(row.body)
-        answers.append(
-            Timed(
-                seq=row.seq,
-                trial_id=row.trial_id,
-                attempt=row.attempt,
-                response=body.response,
-                rt_ms=number(body.rt_ms),
-            )
-        )
-    return answers
-
-
-def total_seconds(session: Row[Any], rows: Sequence[Row[Any]]) -> float:
-    """Return the time from opening to the last trial or later event, in seconds.
-
-    The server's clock for people; the client's for bots, whose time is simulated.
-    """
-    if not rows:
-        return math.nan
-    if session.source == "bot":
-        times = [row.client_time for row in rows]
-        return (max(times) - min(times)) / 1000
-    end = session.finished_at if session.finished_at is not None else max(row.server_time for row in rows)
-    return float(end - session.opened_at)
-
-
-def observed(session: Row[Any], study: FrozenStudy, trials: Sequence[Trial], rows: Sequence[Row[Any]]) -> Observed:
-    """Measure what the checks look at, for one session."""
-    seconds = total_seconds(session, rows)
-    return observe(trials, timed_answers(rows), attempts=study.attempts, total_seconds=seconds)
-
-
-def response_rows(session: Row[Any], study: FrozenStudy, rows: Sequence[Row[Any]], *, reason: str) -> list[ResponseRow]:
-    """Turn the events of one session that count into response rows.
+def response_rows(
+    session: Row[Any], study: FrozenStudy, answers: Sequence[Answered], *, reason: str
+) -> list[ResponseRow]:
+    """Turn the answers of one session that count into response rows.
 
     Parameters
     ----------
     reason
         Why this person is excluded, '' if not.
     """
-    index = study.trial_index[session.cell]
-    return [
-        _response_row(session, study, index[row.trial_id], row, parse_trial(row.body), reason) for row in counting(rows)
-    ]
+    return [_response_row(session, study, answer, reason) for answer in answers]
 
 
-def _response_row(
-    session: Row[Any], study: FrozenStudy, trial: Trial, row: Row[Any], body: TrialBody, reason: str
-) -> ResponseRow:
+def _place(trial: Trial, option: str) -> int:
+    return trial.options.index(option) if option in trial.options else -1
+
+
+def _response_row(session: Row[Any], study: FrozenStudy, answer: Answered, reason: str) -> ResponseRow:
+    row, trial, body = answer.event, answer.trial, answer.body
     known = trial.answer.get("model_correct")
     return ResponseRow(
-        row_id=f"{session.session}-{row.seq}",
+        row_id=answer.row_id,
         study=study.file.study,
         study_version=study.file.version,
         stimuli=study.key,
@@ -99,26 +60,62 @@ def _response_row(
         trial_type=trial.trial_type,
         trial_id=trial.trial_id,
         item_id=trial.item_id,
+        payload_sha256=trial.payload_sha256,
+        pictures=";".join(trial.subjects),
+        repeat_of=str(trial.answer.get("repeat_of") or ""),
         is_catch=trial.is_catch,
         attempt=row.attempt,
         k_seen=trial.k_seen,
-        response=body.response,
+        response=answer.response,
+        option_position=_place(trial, answer.response),
         expected=trial.expected,
-        correct=float(body.response == trial.expected) if trial.asks else math.nan,
+        expected_position=_place(trial, trial.expected),
+        definition=str(trial.answer.get("definition") or ""),
+        correct=correctness(trial, body.response, body.text),
         model_correct=math.nan if known is None else float(bool(known)),
+        confidence=number(body.confidence),
+        number=answer.number,
+        has_text=bool(answer.written()),
+        timed_out=body.timed_out,
+        changes=body.changes,
         rt_ms=number(body.rt_ms),
+        lockout_ms=float(trial.payload.get("lockout_ms") or 0.0),
+        deadline_ms=_deadline(trial),
         onset_ms=number(body.onset_ms),
         frame_ms=number(body.frame_ms),
         dropped_frames=body.dropped_frames,
         input=body.input,
         focus_lost=body.focus_lost,
+        fullscreen_exits=whole(answer.said.get("fullscreen_exits")),
         reservoir_ms=number(body.reservoir_ms),
         window=body.window,
         pixel_ratio=number(body.pixel_ratio),
+        picture_px=_width(answer.said),
+        zoom=finite(answer.said.get("zoom")),
+        load_failures=whole(answer.said.get("load_failures")),
+        feedback=trial.payload.get("feedback") is True,
+        plugin=token(answer.said.get("plugin")),
+        client_s=round(answer.client_s, 6),
         elapsed_s=round(row.server_time - session.opened_at, 3),
+        details=answer.details,
         excluded=bool(reason),
         exclusion_reason=reason,
     )
+
+
+def _width(said: Mapping[str, Any]) -> float:
+    """Return the width of the first picture on the screen, NaN if it was not told."""
+    placed = said.get("pictures")
+    if isinstance(placed, list) and placed and isinstance(placed[0], Mapping):
+        return finite(placed[0].get("width"))
+    return finite(said.get("picture_px"))
+
+
+def _deadline(trial: Trial) -> float:
+    """Return the time allowed for an answer, NaN if any."""
+    speed = trial.payload.get("speed")
+    given = speed.get("deadline_ms") if isinstance(speed, Mapping) else trial.payload.get("limit_ms")
+    return finite(given)
 
 
 def resumes(rows: Sequence[Row[Any]]) -> int:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.records import Score, columns
-from psychophysics_server.records import ResponseRow, SessionRow
+from psychophysics_server.records import ADDED, EXPORT_SCHEMA, ResponseRow, SessionRow
 
 ACCURACY = {
     "baseline": (0.56, 0.60, 0.62),
@@ -75,7 +75,7 @@ def simulate(plan: Synthetic) -> tuple[pd.DataFrame, pd.DataFrame]:
                     right.append(correct)
                     expected = "day" if item % 2 else "night"
                     rows.append({
-                        **base, "row_id": f"{person}-{seq}", "seq": seq, "position": seq, "block": f"session {session}",
+                        **ADDED, **base, "row_id": f"{person}-{seq}", "seq": seq, "position": seq, "block": f"session {session}",
                         "session": session, "phase": "test" if test else "train", "trial_type": "predict",
                         "trial_id": f"t{session}{trial:02d}", "item_id": f"image-{session}-{trial}", "is_catch": False,
                         "attempt": 1, "k_seen": 5 * session if test else 5 * (session - 1) + trial,
@@ -88,7 +88,9 @@ def simulate(plan: Synthetic) -> tuple[pd.DataFrame, pd.DataFrame]:
                     seq += 1
             held = np.array(right, dtype=float)
             people.append({
-                **base, "state": "EXPIRED" if leaves else "COMPLETE", "consented": True, "finished": not leaves,
+                **base, "reason": "", "consent_version": "1", "day": 0, "schedule_seed": "7", "browser": "Firefox",
+                "system": "Linux", "px_per_cm": np.nan, "frame_ms": 16.7, "fullscreen": "no", "flags": "", "decision": "",
+                "state": "EXPIRED" if leaves else "COMPLETE", "consented": True, "finished": not leaves,
                 "trials_held": seq, "trials_planned": 36, "resumes": 0, "total_seconds": float(seq * 3),
                 "practice_attempts": 1, "catch_accuracy": 0.2 if careless else 1.0,
                 "test_accuracy": float(np.nanmean(held)), "median_rt_ms": 1500.0, "same_side_share": 0.5,
@@ -107,7 +109,12 @@ def write_folder(folder: Path, trials: pd.DataFrame, sessions: pd.DataFrame) -> 
     trials[~out].to_csv(data / f"study-{study}_data.csv", index=False)
     trials[out].to_csv(data / f"study-{study}_description-excluded_data.csv", index=False)
     sessions.to_csv(data / f"study-{study}_description-sessions_data.csv", index=False)
-    provenance = {"stimuli": "5f0c2b7a9d3e4c1b8a6f7e2d", "parents": ["runs/ab12", "images/cd34"], "rows": len(trials)}
+    provenance = {
+        "schema": EXPORT_SCHEMA,
+        "stimuli": "5f0c2b7a9d3e4c1b8a6f7e2d",
+        "parents": ["runs/ab12", "images/cd34"],
+        "rows": len(trials),
+    }
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
 
