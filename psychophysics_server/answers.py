@@ -112,6 +112,12 @@ class WithdrawnAnswer(Answer):
     state: Literal["WITHDRAWN"]
 
 
+class WebhookAnswer(Answer):
+    """Whether a recruiter's message was new."""
+
+    stored: bool
+
+
 class AliveAnswer(Answer):
     """The process lives."""
 
@@ -153,3 +159,17 @@ class SessionAnswer(Answer):
     practice: PracticeAnswer
     answered: list[str]
     code: str | None
+
+
+class StandingAnswer(Answer):
+    """Where the study stands."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    study: str
+    version: int
+    stimuli: str
+    time: float
+    queue: int
+    free_mb: int
+    cells: list[dict[str, Any]]

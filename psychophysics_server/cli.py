@@ -211,11 +211,12 @@ def openapi() -> None:
     """Print the OpenAPI document of the server's JSON routes."""
     from flask import Flask
 
-    from .app import register_routes
+    from .app import register_dashboard, register_routes
     from .openapi import document
 
     bare = Flask(__package__ or "limen", static_folder=None)
     register_routes(bare)
+    register_dashboard(bare)
     click.echo(json.dumps(document(bare), indent=2))
 
 

@@ -18,9 +18,11 @@ from . import answers, wire
 
 documentation = Blueprint("documentation", __name__)
 REFERENCE = "#/components/schemas/{model}"
-Security = Literal["none", "participant"]
+Security = Literal["none", "participant", "researcher"]
 BODY = {400: ("bad_request",), 413: ("too_large",)}
 """What any route that reads a body may say."""
+RESEARCHER = {401: ("token",), 403: ("role",)}
+"""What any address for scripts may say."""
 TOKEN = {401: ("token",), 410: ("withdrawn",), 503: ("busy",)}
 """What any route of a session may say."""
 
@@ -98,6 +100,23 @@ OPERATIONS: dict[str, Operation] = {
         errors={status: slugs for status, slugs in (TOKEN | BODY).items() if status != 410},
         security="participant",
     ),
+    "admin.api_standing": Operation(
+        summary="Count people per source and cell.",
+        gives={200: answers.StandingAnswer},
+        errors=RESEARCHER,
+        security="researcher",
+    ),
+    "admin.api_export": Operation(
+        summary="The export as one ZIP file; `source` chooses live, pilot, preview or bot and may be repeated.",
+        gives={200: "application/zip"},
+        errors=RESEARCHER | {400: ("bad_request",), 503: ("busy",)},
+        security="researcher",
+    ),
+    "recruit.webhook": Operation(
+        summary="Take a recruiter's signed message about a submission; the same message again changes nothing.",
+        gives={200: answers.WebhookAnswer},
+        errors={401: ("signature",), 404: ("not_found",), 413: ("too_large",), 503: ("busy",)},
+    ),
     "operations.healthz": Operation(summary="Whether the process lives.", gives={200: answers.AliveAnswer}),
     "operations.readyz": Operation(
         summary="Whether a write goes through and newcomers may enter.",
@@ -106,9 +125,12 @@ OPERATIONS: dict[str, Operation] = {
     "documentation.openapi": Operation(summary="This document.", gives={200: "application/json"}),
 }
 """Endpoint -> what its route takes, gives and refuses."""
-
 PAGES = frozenset({"static", "participant.root", "participant.page"})
-"""Endpoints for eyes: they take no JSON and give none but the errors of an unknown address."""
+
+
+def is_page(endpoint: str) -> bool:
+    """Whether an endpoint is for eyes: it takes no JSON, and gives none but the errors of an unknown address."""
+    return endpoint in PAGES or (endpoint.startswith("admin.") and not endpoint.startswith("admin.api_"))
 
 
 @documentation.get("/openapi.json")
@@ -137,7 +159,10 @@ def document(app: Flask) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas.get("$defs", {}),
-            "securitySchemes": {"participant": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "participant": {"type": "http", "scheme": "bearer", "description": "given by POST /api/sessions"},
+                "researcher": {"type": "http", "scheme": "bearer", "description": "made by limen study token add"},
+            },
         },
     }
 
