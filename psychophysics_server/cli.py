@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,14 @@ def study() -> None:
     """Protocols; serve a study, simulate people, export."""
 
 
-def _study_options(command: Command) -> Command:
-    """Add what every command on a served study takes."""
-    file = click.Path(path_type=Path, dir_okay=False)
-    command = click.option("--db", "database", help="Path or URL of the data base [STORE/responses/STUDY.sqlite].")(
-        command
-    )
-    command = click.option("--store", default=STORE, show_default=True, help="Folder of artifacts.")(command)
-    return click.argument("study_path", metavar="STUDY.yaml", type=file)(command)
-
-
 @study.command()
-@_study_options
+@study_options
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--dev", is_flag=True, help="Local work: previews need no secret key; refuses to face a network.")
 @click.option("--pilot", is_flag=True, help="Mark newcomers as pilot; they never mix with live people.")
+@click.option("--allowed-host", "hosts", multiple=True, help="Host name to answer to; may be repeated [any].")
+@click.option("--behind-proxy", is_flag=True, help="A proxy with TLS stands in front and sets X-Forwarded-Proto.")
 @click.option("--stale-minutes", type=click.FloatRange(min=1), help="Silence after which a place is open again.")
 def serve(
     study_path: Path,
@@ -46,10 +37,12 @@ def serve(
     host: str,
     dev: bool,
     pilot: bool,
+    hosts: tuple[str, ...],
+    behind_proxy: bool,
     stale_minutes: float,
 ) -> None:
     """Serve a study under gunicorn until SIGTERM."""
-    from .app import ServerConfig, new_preview_key
+    from .app import ServerConfig, new_preview_key, new_secret_key
     from .opening import opening
     from .recruitment import from_environment, open_recruiter, required
     from .serve import serve as run
@@ -67,6 +60,9 @@ def serve(
         stale_minutes=stale_minutes,
         environment=environment,
         preview_key=key,
+        secret_key=os.environ.get("LIMEN_SECRET_KEY") or new_secret_key(),
+        hosts=hosts,
+        behind_proxy=behind_proxy,
     )
     run(config, host=host, port=port, announce=lambda: _announce(config, host, port))
 
@@ -75,12 +71,14 @@ def _announce(config: Any, host: str, port: int) -> None:
     from .app import BUILD, built_files
     from .db import database_name
     from .recruitment import open_recruiter
+
     file = config.study.file
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/study/{file.study}/"
     query = open_recruiter(file.recruitment.source).query
     click.echo(f"{file.title} (study {file.study}, version {file.version}, stimuli {config.study.key})")
     click.echo(f"  participants  {address}{query}")
     click.echo(f"  preview       {address}?preview={config.preview_key}")
+    click.echo(f"  dashboard     {address.partition('/study/')[0]}/admin/")
     click.echo(f"  answers       {database_name(config.database)}")
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
     if built_files(config.static / "dist") is None:
@@ -88,7 +86,7 @@ def _announce(config: Any, host: str, port: int) -> None:
 
 
 @study.command()
-@_study_options
+@study_options
 @click.option("--n", default=40, show_default=True, type=click.IntRange(min=1), help="How many simulated people.")
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of the server.")
 @click.option("--seed", default=0, show_default=True, help="Draws people and answers; the same seed resumes the same.")
@@ -103,10 +101,10 @@ def bots(study_path: Path, store: str, database: str | None, n: int, url: str, s
 
     found = opening(study_path, store, None)
     wait_until_ready(url)
-    console = _console()
+    screen = console()
     with _progress(console, f"{n} simulated people", n) as tick:
         journeys = run_bots(found.study, url=url, n=n, seed=seed, threads=threads, tick=tick)
-    _print_table(console, summarise(found.study, journeys), "Simulated people")
+    print_table(console, summarise(found.study, journeys), "Simulated people")
     outcomes = {name: sum(j.outcome == name for j in journeys) for name in ("complete", "left", "full", "lost")}
     sent_again, conflicts = sum(j.retries for j in journeys), sum(j.conflicts for j in journeys)
     held = sum(len(j.acknowledged) for j in journeys)
@@ -122,7 +120,7 @@ def bots(study_path: Path, store: str, database: str | None, n: int, url: str, s
 
 
 @study.command()
-@_study_options
+@study_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option(
     "--include",
@@ -136,18 +134,18 @@ def export(study_path: Path, store: str, database: str | None, output: Path, inc
     from .export import export as write
     from .export import included
 
-    found, config = _existing(study_path, store, database)
+    found, config = existing(study_path, store, database)
     held = existing_database(found.database)
     try:
         done = write(held, found.study, output, sources=included(include), stale_s=config.stale_s)
     finally:
         held.close()
-    _print_rows(_console(), done.flow, f"Sample flow of {found.study.file.study}")
+    print_rows(console(), done.flow, f"Sample flow of {found.study.file.study}")
     click.echo(f"{done.folder}: {done.people} people, {done.responses} response rows, {done.excluded} excluded rows")
 
 
 @study.command()
-@_study_options
+@study_options
 def verify(study_path: Path, store: str, database: str | None) -> None:
     """Recount every session: hashes, chain, gaps, schedule, checks, codes."""
     from bench.registry import LimenError
@@ -155,7 +153,7 @@ def verify(study_path: Path, store: str, database: str | None) -> None:
     from .db import existing_database
     from .verify import verify as recount
 
-    found, _ = _existing(study_path, store, database)
+    found, _ = existing(study_path, store, database)
     held = existing_database(found.database)
     try:
         result = recount(held, found.library)
@@ -173,7 +171,7 @@ def verify(study_path: Path, store: str, database: str | None) -> None:
 
 
 @study.command()
-@_study_options
+@study_options
 def monitor(study_path: Path, store: str, database: str | None) -> None:
     """Show people per cell and state."""
     import time
@@ -181,14 +179,14 @@ def monitor(study_path: Path, store: str, database: str | None) -> None:
     from .db import existing_database
     from .monitor import standing
 
-    found, config = _existing(study_path, store, database)
+    found, config = existing(study_path, store, database)
     held = existing_database(found.database)
     try:
         now = standing(held, found.study, now=time.time(), stale_s=config.stale_s)
     finally:
         held.close()
-    console = _console()
-    _print_table(console, now.cells, f"{found.study.file.study}, version {found.study.file.version}")
+    screen = console()
+    print_table(console, now.cells, f"{found.study.file.study}, version {found.study.file.version}")
     console.print(f"{now.alarms} alarms (two windows disagreed), {now.manual_codes} codes wait for review")
 
 
@@ -203,7 +201,7 @@ def protocols(as_json: bool) -> None:
         click.echo(json.dumps(cards, indent=2))
         return
     columns = ("name", "summary", "trial_type", "analysis", "citation")
-    _print_rows(_console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
+    print_rows(console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
 
 
 @study.command()
@@ -240,22 +238,6 @@ def init(protocol: str, output: Path | None) -> None:
     click.echo(f"{output}: edit it, then `limen stimuli build {output}`")
 
 
-def _existing(study_path: Path, store: str, database: str | None) -> tuple[Any, Any]:
-    from .app import ServerConfig
-    from .opening import opening
-
-    found = opening(study_path, store, database)
-    return found, ServerConfig(library=found.library, study=found.study, database=found.database)
-
-
-def _console() -> Any:
-    """Open the terminal; a pipe or file gets lines wide enough for a table."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
-
-
 @contextmanager
 def _progress(console: Any, label: str, total: int) -> Iterator[Callable[[Any], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -266,19 +248,3 @@ def _progress(console: Any, label: str, total: int) -> Iterator[Callable[[Any], 
     with bar:
         task = bar.add_task(label, total=total)
         yield lambda _: bar.advance(task)
-
-
-def _print_table(console: Any, records: Sequence[Any], title: str) -> None:
-    _print_rows(console, [asdict(record) for record in records], title)
-
-
-def _print_rows(console: Any, rows: Sequence[dict[str, Any]], title: str) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    numeric = {name for name in (rows[0] if rows else ()) if all(isinstance(row[name], (int, float)) for row in rows)}
-    for name in rows[0] if rows else ("nobody yet",):
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold", min_width=len(name) + 1)
-    for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-    console.print(table)

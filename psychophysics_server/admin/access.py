@@ -31,7 +31,7 @@ NEEDED: dict[str, str] = {"admin.static": ANYONE}
 SCRIPTS = "/admin/api/"
 """Under this path a bearer token is asked for and a cookie means nothing; everywhere else the other way round."""
 NO_ACCOUNT = (
-    "Nobody can log in yet: make an account on the server with `limen study account add NAME --role owner STUDY.yaml`."
+    "Nobody can log in yet: make an account on the server with `limen study account add STUDY.yaml NAME --role owner`."
 )
 View = Callable[..., Any]
 

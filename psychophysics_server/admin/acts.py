@@ -10,6 +10,7 @@ from bench.registry import LimenError
 
 from ..app import Server
 from ..db import insert_once, insert_row, one
+from ..pause import pause, resume
 from ..tables import alarms, decisions, sessions, studies
 from .accounts import Who
 from .audit import note
@@ -19,7 +20,7 @@ ANALYSIS = ("exclude", "include")
 PAYMENT = ("approve", "reject", "bonus")
 
 
-def pause(running: Server, who: Who, *, paused: bool, reason: str) -> None:
+def set_pause(running: Server, who: Who, *, paused: bool, reason: str) -> None:
     """Stop or go on admitting newcomers; those who are at it finish in any case."""
     study = running.study
     row = {
@@ -31,12 +32,7 @@ def pause(running: Server, who: Who, *, paused: bool, reason: str) -> None:
 
     def job(connection: Connection) -> None:
         insert_once(connection, studies, row)
-        since = time.time() if paused else None
-        wanted = update(studies).where(studies.c.stimuli == study.key)
-        changed = wanted.where(studies.c.paused_at.is_(None) if paused else studies.c.paused_at.is_not(None))
-        if connection.execute(changed.values(paused_at=since)).rowcount:
-            subject = f"{study.file.study} version {study.file.version}"
-            note(connection, who.name, "paused" if paused else "resumed", subject, reason)
+        (pause if paused else resume)(connection, study, account=who.name, detail=reason)
 
     running.database.write(job)
 

@@ -18,7 +18,7 @@ from ..sessions import schedule_of
 from ..tables import alarms, check_values, codes, decisions, events, participants, sessions, tombstones
 from .roster import Someone, someones
 
-EVENTS_PAGE = 200
+EVENTS_PAGE = 50
 
 
 @dataclass(frozen=True, kw_only=True)

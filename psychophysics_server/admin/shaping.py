@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from markupsafe import Markup, escape
 
 from .access import admin
 
+_BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 PARTS = ("valid", "excluded", "active", "stale", "screened_out", "withdrawn", "ended")
 """Segments of a cell's bar, in the order they are drawn."""
 CALLED = {
@@ -66,6 +68,14 @@ def number(value: Any, digits: int = 1) -> str:
 def share(value: float | None) -> str:
     """Write a share in per cent."""
     return "–" if value is None else f"{100 * value:.0f} %"
+
+
+@admin.app_template_filter("prose")
+def prose(text: str) -> Markup:
+    """Write the paragraphs of a study's text, with **bold** as participants see it and nothing else."""
+    paragraphs = [str(escape(part.strip())) for part in text.split("\n\n") if part.strip()]
+    bold = [_BOLD.sub(r"<strong>\1</strong>", part) for part in paragraphs]
+    return Markup("".join(f"<p>{part}</p>" for part in bold))
 
 
 @admin.app_template_filter("readable")

@@ -16,7 +16,7 @@ from . import scripts as _scripts  # noqa: F401  registers the addresses for scr
 from . import shaping as _shaping  # noqa: F401  registers the templates' filters
 from .access import ANYONE, NO_ACCOUNT, admin, any_account, route, who
 from .accounts import sign_in, sign_out
-from .acts import ANALYSIS, PAYMENT, alarm_bodies, decide, pause, reveal
+from .acts import ANALYSIS, PAYMENT, alarm_bodies, decide, reveal, set_pause
 from .bundle import replay_files, replayed
 from .download import zipped
 from .figures import overview
@@ -232,7 +232,7 @@ def study_pause() -> Any:
     """Stop or go on admitting newcomers, if the form was confirmed."""
     if request.form.get("sure") != "yes":
         raise Refusal(400, "bad_request", "Tick the box to confirm; nothing was changed.")
-    pause(server(), who(), paused=request.form.get("do") == "pause", reason=_reason())
+    set_pause(server(), who(), paused=request.form.get("do") == "pause", reason=_reason())
     return _see("study")
 
 
