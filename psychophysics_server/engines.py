@@ -21,8 +21,8 @@ Role = Literal["read", "write", "migrate"]
 _BEGIN: dict[Role, str] = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "migrate": "BEGIN IMMEDIATE"}
 _SQLITE = {
     "read": ("query_only=ON",),
-    "write": ("foreign_keys=ON", "secure_delete=ON"),
-    "migrate": ("foreign_keys=OFF",),
+    "write": ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"),
+    "migrate": ("synchronous=FULL", "foreign_keys=OFF"),
 }
 _POSTGRES = {
     "read": (),
@@ -128,8 +128,7 @@ def _sqlite_engine(url: URL, role: Role) -> Engine:
         connect_args={"check_same_thread": False},
         hide_parameters=True,
     )
-    always = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL")
-    _on_connect(engine, [f"PRAGMA {pragma}" for pragma in (*always, *_SQLITE[role])])
+    _on_connect(engine, [f"PRAGMA {pragma}" for pragma in ("busy_timeout=10000", *_SQLITE[role])])
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
