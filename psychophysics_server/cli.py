@@ -11,13 +11,18 @@ from typing import Any
 
 import click
 
-STORE = ".limen/store"
-Command = Callable[..., Any]
+from .admin.commands import COMMANDS as ADMIN_COMMANDS
+from .researcher_cli import COMMANDS
+from .terminal import existing, open_console, print_rows, print_table, study_options
 
 
 @click.group()
 def study() -> None:
     """Protocols; serve a study, simulate people, export."""
+
+
+for command in (*COMMANDS, *ADMIN_COMMANDS):
+    study.add_command(command)
 
 
 @study.command()
@@ -101,7 +106,7 @@ def bots(study_path: Path, store: str, database: str | None, n: int, url: str, s
 
     found = opening(study_path, store, None)
     wait_until_ready(url)
-    screen = console()
+    console = open_console()
     with _progress(console, f"{n} simulated people", n) as tick:
         journeys = run_bots(found.study, url=url, n=n, seed=seed, threads=threads, tick=tick)
     print_table(console, summarise(found.study, journeys), "Simulated people")
@@ -140,7 +145,7 @@ def export(study_path: Path, store: str, database: str | None, output: Path, inc
         done = write(held, found.study, output, sources=included(include), stale_s=config.stale_s)
     finally:
         held.close()
-    print_rows(console(), done.flow, f"Sample flow of {found.study.file.study}")
+    print_rows(open_console(), done.flow, f"Sample flow of {found.study.file.study}")
     click.echo(f"{done.folder}: {done.people} people, {done.responses} response rows, {done.excluded} excluded rows")
 
 
@@ -185,7 +190,7 @@ def monitor(study_path: Path, store: str, database: str | None) -> None:
         now = standing(held, found.study, now=time.time(), stale_s=config.stale_s)
     finally:
         held.close()
-    screen = console()
+    console = open_console()
     print_table(console, now.cells, f"{found.study.file.study}, version {found.study.file.version}")
     console.print(f"{now.alarms} alarms (two windows disagreed), {now.manual_codes} codes wait for review")
 
@@ -201,7 +206,7 @@ def protocols(as_json: bool) -> None:
         click.echo(json.dumps(cards, indent=2))
         return
     columns = ("name", "summary", "trial_type", "analysis", "citation")
-    print_rows(console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
+    print_rows(open_console(), [{name: card[name] for name in columns} for card in cards], "Protocols")
 
 
 @study.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
+from ..terminal import study_options
+
 PASSWORD = "LIMEN_ADMIN_PASSWORD"
 ROLES = click.Choice(["owner", "analyst", "viewer"])
-Command = Callable[..., Any]
 
 
 @contextmanager
@@ -50,95 +51,93 @@ def _print(rows: Sequence[Sequence[str]], nothing: str) -> None:
         click.echo(nothing)
 
 
-def register(study: click.Group, study_options: Callable[[Command], Command]) -> None:
-    """Add both groups of commands to `limen study`."""
-    study.add_command(_account(study_options))
-    study.add_command(_token(study_options))
+@click.group()
+def account() -> None:
+    """Who may log in to the dashboard."""
 
 
-def _account(study_options: Callable[[Command], Command]) -> click.Group:
-    @click.group()
-    def account() -> None:
-        """Who may log in to the dashboard."""
+@account.command("add")
+@study_options
+@click.argument("name")
+@click.option("--role", required=True, type=ROLES, help="What the account may do; see docs/serving.md.")
+def account_add(study_path: Path, store: str, database: str | None, name: str, role: str) -> None:
+    """Make an account; the password comes from a prompt or LIMEN_ADMIN_PASSWORD."""
+    from .accounts import add_account
 
-    @account.command()
-    @study_options
-    @click.argument("name")
-    @click.option("--role", required=True, type=ROLES, help="What the account may do; see docs/serving.md.")
-    def add(study_path: Path, store: str, database: str | None, name: str, role: str) -> None:
-        """Make an account; the password comes from a prompt or LIMEN_ADMIN_PASSWORD."""
-        from .accounts import add_account
-
-        with _opened(study_path, store, database) as held:
-            add_account(held, name, role=role, password=_password())
-        click.echo(f"{name} may log in at /admin/ with the role {role}.")
-
-    @account.command("list")
-    @study_options
-    def list_(study_path: Path, store: str, database: str | None) -> None:
-        """List the accounts."""
-        from .accounts import all_accounts
-
-        with _opened(study_path, store, database) as held:
-            rows = all_accounts(held)
-        now = time.time()
-        lines = [
-            (row.name, row.role, _day(row.created_at), "closed for a while" if row.locked_until > now else "")
-            for row in rows
-        ]
-        _print(lines, "no account; make one with `limen study account add STUDY.yaml NAME --role owner`")
-
-    @account.command()
-    @study_options
-    @click.argument("name")
-    def remove(study_path: Path, store: str, database: str | None, name: str) -> None:
-        """Remove an account and log it out everywhere."""
-        from .accounts import remove_account
-
-        with _opened(study_path, store, database) as held:
-            remove_account(held, name)
-        click.echo(f"{name} can log in no more.")
-
-    return account
+    with _opened(study_path, store, database) as held:
+        add_account(held, name, role=role, password=_password())
+    click.echo(f"{name} may log in at /admin/ with the role {role}.")
 
 
-def _token(study_options: Callable[[Command], Command]) -> click.Group:
-    @click.group()
-    def token() -> None:
-        """Which scripts may read the standing and the export."""
+@account.command("list")
+@study_options
+def account_list(study_path: Path, store: str, database: str | None) -> None:
+    """List the accounts."""
+    from .accounts import all_accounts
 
-    @token.command()
-    @study_options
-    @click.argument("name")
-    @click.option("--role", default="viewer", show_default=True, type=ROLES, help="viewer: standing; analyst: export.")
-    @click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires [never].")
-    def add(study_path: Path, store: str, database: str | None, name: str, role: str, days: float | None) -> None:
-        """Make a token; it is printed once and kept as a hash."""
-        from .accounts import add_token
+    with _opened(study_path, store, database) as held:
+        rows = all_accounts(held)
+    now = time.time()
+    lines = [
+        (row.name, row.role, _day(row.created_at), "closed for a while" if row.locked_until > now else "")
+        for row in rows
+    ]
+    _print(lines, "no account; make one with `limen study account add STUDY.yaml NAME --role owner`")
 
-        with _opened(study_path, store, database) as held:
-            click.echo(add_token(held, name, role=role, days=days))
 
-    @token.command("list")
-    @study_options
-    def list_(study_path: Path, store: str, database: str | None) -> None:
-        """List the tokens by name."""
-        from .accounts import all_tokens
+@account.command("remove")
+@study_options
+@click.argument("name")
+def account_remove(study_path: Path, store: str, database: str | None, name: str) -> None:
+    """Remove an account and log it out everywhere."""
+    from .accounts import remove_account
 
-        with _opened(study_path, store, database) as held:
-            rows = all_tokens(held)
-        lines = [(row.name, row.role, f"made {_day(row.issued_at)}", f"ends {_day(row.expires_at)}") for row in rows]
-        _print(lines, "no token; make one with `limen study token add STUDY.yaml NAME`")
+    with _opened(study_path, store, database) as held:
+        remove_account(held, name)
+    click.echo(f"{name} can log in no more.")
 
-    @token.command()
-    @study_options
-    @click.argument("name")
-    def remove(study_path: Path, store: str, database: str | None, name: str) -> None:
-        """Remove a token; scripts that use it are refused from now on."""
-        from .accounts import remove_token
 
-        with _opened(study_path, store, database) as held:
-            remove_token(held, name)
-        click.echo(f"{name} opens nothing any more.")
+@click.group()
+def token() -> None:
+    """Which scripts may read the standing and the export."""
 
-    return token
+
+@token.command("add")
+@study_options
+@click.argument("name")
+@click.option("--role", default="viewer", show_default=True, type=ROLES, help="viewer: standing; analyst: export.")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires [never].")
+def token_add(study_path: Path, store: str, database: str | None, name: str, role: str, days: float | None) -> None:
+    """Make a token; it is printed once and kept as a hash."""
+    from .accounts import add_token
+
+    with _opened(study_path, store, database) as held:
+        click.echo(add_token(held, name, role=role, days=days))
+
+
+@token.command("list")
+@study_options
+def token_list(study_path: Path, store: str, database: str | None) -> None:
+    """List the tokens by name."""
+    from .accounts import all_tokens
+
+    with _opened(study_path, store, database) as held:
+        rows = all_tokens(held)
+    lines = [(row.name, row.role, f"made {_day(row.issued_at)}", f"ends {_day(row.expires_at)}") for row in rows]
+    _print(lines, "no token; make one with `limen study token add STUDY.yaml NAME`")
+
+
+@token.command("remove")
+@study_options
+@click.argument("name")
+def token_remove(study_path: Path, store: str, database: str | None, name: str) -> None:
+    """Remove a token; scripts that use it are refused from now on."""
+    from .accounts import remove_token
+
+    with _opened(study_path, store, database) as held:
+        remove_token(held, name)
+    click.echo(f"{name} opens nothing any more.")
+
+
+COMMANDS = (account, token)
+"""What `limen study` takes over."""
