@@ -306,6 +306,7 @@ class Bot:
             answer = other.say_at(seq, "focus", {"what": "blur"})
         finally:
             other.close()
+            self.browser.retries += other.retries
         if answer.status != 409 or answer.body.get("conflicts") != [seq]:
             raise OffTheRails(f"bot {self.journey.index}: a conflict was answered {answer.status}: {answer.body}.")
         self.journey.raced += 1

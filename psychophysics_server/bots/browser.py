@@ -161,7 +161,7 @@ class Browser:
 
     def window(self) -> Browser:
         """Return a second window of the same person."""
-        return replace(self, token="", next_seq=1, chain="", outbox=[], acknowledged={}, _line=None)
+        return replace(self, token="", next_seq=1, chain="", outbox=[], acknowledged={}, retries=0, _line=None)
 
     def say_at(self, seq: int, kind: str, body: dict[str, Any]) -> Answer:
         """Send one event under a seq of the caller's choice, past the outbox."""

@@ -19,11 +19,14 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from bench.registry import LimenError
+
 from ..db import existing_database
 from ..frozen import FrozenStudy, Library
 from ..tables import alarms, codes, events
 from ..verify import verify
 from .bot import Habits, Journey
+from .browser import NoAnswer
 from .fleet import run_bots, wait_until_ready
 from .proxy import BadNetwork
 
@@ -57,7 +60,13 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, clock_shift_s: float = 0.0) -> None:
-        """Start it and wait until it takes writes; its clock is wrong by `clock_shift_s`."""
+        """Start it and wait until it takes writes; its clock is wrong by `clock_shift_s`.
+
+        Raises
+        ------
+        LimenError
+            If it ends instead.
+        """
         root = str(Path(__file__).resolve().parents[2])
         environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         code = SERVE.format(shift=clock_shift_s)
@@ -66,7 +75,18 @@ class Process:
                 [sys.executable, "-c", code, *self._arguments],
                 env=environment, stdout=stream, stderr=stream, start_new_session=True,
             )  # fmt: skip
-        wait_until_ready(self.url, patience_s=60)
+        self.wait()
+
+    def wait(self, *, patience_s: float = 60.0) -> None:
+        """Wait until it takes writes."""
+        end = time.monotonic() + patience_s
+        while True:
+            try:
+                return wait_until_ready(self.url, patience_s=0.5)
+            except NoAnswer:
+                if self.running.poll() is not None or time.monotonic() > end:
+                    said = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+                    raise LimenError(f"server {self.url}: did not start ({' '.join(said)}).") from None
 
     @property
     def running(self) -> subprocess.Popen[bytes]:
@@ -184,7 +204,7 @@ def ordeal(study: FrozenStudy, process: Process, plan: Plan, *, say: Callable[[s
         kills, full = _harm(process, network, plan, done, study=study, say=say)
         thread.join()
         outcome.happened = {"sessions": plan.bots, **network.counts, "kills": kills, "times the disk was full": full}
-    _recount(study, process, outcome)
+    recount(study, process, outcome)
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -215,14 +235,14 @@ def _harm(
             process.start(clock_shift_s=draw.uniform(-DAY_S, DAY_S))
         else:
             process.kill_workers()
-            wait_until_ready(process.url, patience_s=60)
+            process.wait()
         kills += 1
         due = network.relayed + gap
         say(f"kill {kills} of {plan.kills}")
     return kills, full
 
 
-def _recount(study: FrozenStudy, process: Process, outcome: Outcome) -> None:
+def recount(study: FrozenStudy, process: Process, outcome: Outcome) -> None:
     """Compare what the bots remember of acknowledgements and codes with what is held."""
     database = existing_database(process.database)
     try:

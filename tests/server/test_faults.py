@@ -1,166 +1,128 @@
-"""The promise under fire: the real server is killed again and again while people answer."""
+"""The promise under fire: the real server is killed again and again while people on a bad network answer."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import threading
-from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import select
+from sqlalchemy import create_engine, delete, func, select
 
-from psychophysics_server.bots.fleet import run_bots, wait_until_ready
+from psychophysics_server.bots.bot import Habits
+from psychophysics_server.bots.fleet import run_bots
+from psychophysics_server.bots.ordeal import Outcome, Plan, Process, ordeal, recount
+from psychophysics_server.bots.proxy import BadNetwork
 from psychophysics_server.db import existing_database
-from psychophysics_server.frozen import Library
-from psychophysics_server.tables import alarms, events
-from psychophysics_server.verify import verify
-
-COMMAND = "from psychophysics_server.cli import study; study()"
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Process:
-    """`limen study serve` as a process of its own, which can be killed as a power cut would."""
-
-    def __init__(self, study_path, store, database, log):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.arguments = [
-            *(sys.executable, "-c", COMMAND, "serve", str(study_path), "--store", str(store)),
-            *("--db", str(database), "--port", str(self.port)),
-        ]
-        self.log = log
-        self.process = None
-
-    def start(self):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        with self.log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                self.arguments, env=environment, stdout=stream, stderr=stream, start_new_session=True
-            )
-        wait_until_ready(self.url, patience_s=60)
-
-    def end(self, how):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, how)
-        self.process.wait(30)
+from psychophysics_server.tables import events, sessions
 
 
 @pytest.fixture
-def process(build, tmp_path):
+def process(build, tmp_path, target):
     study = build(tests=6)
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study.file.model_dump(mode="json")))
-    server = Process(
-        path, study.artifact.path.parent.parent, tmp_path / "held" / "answers.sqlite", tmp_path / "log.txt"
-    )
+    server = Process(path, study.artifact.path.parent.parent, target, tmp_path / "log.txt")
     server.study = study
-    server.database = tmp_path / "held" / "answers.sqlite"
     yield server
-    if server.process is not None and server.process.poll() is None:
-        server.end(signal.SIGKILL)
+    server.close()
 
 
-def kill_while_bots_run(process, *, bots, kills):
-    """Kill the server every so many finished or acknowledged steps of the bots, start it again, return their journeys."""
-    done = threading.Event()
-    journeys = []
-
-    def run():
-        try:
-            journeys.extend(run_bots(process.study, url=process.url, n=bots, seed=5, threads=6, patience_s=120))
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    happened = 0
-    for target in range(1, kills + 1):
-        if not wait_for_events(process, target * bots * 10 // (kills + 1), done):
-            break
-        process.end(signal.SIGKILL)
-        happened += 1
-        process.start()
-    thread.join()
-    return journeys, happened
+def check(outcome):
+    assert outcome.faults == []
+    assert {promise: count for promise, count in outcome.broken.items() if count} == {}
+    assert outcome.happened["events acknowledged"] > 0
+    assert outcome.happened["people who finished"] > 0
 
 
-def wait_for_events(process, count, done):
-    """Look at the file itself until it holds `count` events; False if the bots ended before."""
-    with contextlib.closing(sqlite3.connect(f"file:{process.database}?mode=ro", uri=True)) as connection:
-        while not done.wait(0.003):
-            if connection.execute("select count(*) from events").fetchone()[0] >= count:
-                return True
-    return False
-
-
-def check_nothing_lost_or_doubled(process, journeys):
+def wait_for_events(process, count):
+    """Look at the data base itself until it holds `count` events."""
     database = existing_database(process.database)
     try:
-        with database.read() as connection:
-            held = {(row.session, row.seq): row for row in connection.execute(select(events))}
-            assert connection.execute(select(alarms)).all() == []
-        result = verify(database, Library(process.study.artifact.path.parent.parent))
+        while True:
+            with database.read() as connection:
+                if connection.execute(select(func.count()).select_from(events)).scalar_one() >= count:
+                    return
     finally:
         database.close()
-    assert result.faults == []
-    acknowledged = {(j.session, seq): body for j in journeys for seq, body in j.acknowledged.items()}
-    assert acknowledged
-    for key, body in acknowledged.items():
-        assert held[key].body == body
-    counted = Counter((row.session, row.trial_id, row.attempt) for row in held.values() if row.trial_id)
-    assert max(counted.values()) == 1
-    assert all(row.fault == "" for row in held.values())
-    assert result.complete == sum(journey.outcome == "complete" for journey in journeys)
-    assert {journey.outcome for journey in journeys} <= {"complete", "left"}
 
 
-def test_killed_servers_lose_no_acknowledged_response_and_double_none(process):
+def test_everything_goes_wrong_and_every_acknowledged_event_is_held_once(process, engine_name):
     process.start()
-    journeys, kills = kill_while_bots_run(process, bots=12, kills=3)
-    assert kills == 3
-    assert sum(journey.retries for journey in journeys) > 0
-    check_nothing_lost_or_doubled(process, journeys)
+    plan = Plan(bots=20, kills=5, disk=engine_name == "sqlite", seed=5)
+    outcome = ordeal(process.study, process, plan)
+    check(outcome)
+    happened = outcome.happened
+    assert happened["kills"] == 5
+    assert happened["times the disk was full"] == int(engine_name == "sqlite")
+    for harm in ("lost requests", "lost responses", "retries", "raced", "reloads"):
+        assert happened[harm] > 0, harm
 
 
 @pytest.mark.long
-def test_a_server_killed_ten_times_under_load_keeps_its_promise(process):
+def test_a_server_killed_ten_times_under_load_keeps_its_promise(process, engine_name):
     process.start()
-    journeys, kills = kill_while_bots_run(process, bots=120, kills=10)
-    assert kills == 10
-    check_nothing_lost_or_doubled(process, journeys)
+    outcome = ordeal(process.study, process, Plan(bots=100, kills=10, disk=engine_name == "sqlite", seed=6))
+    check(outcome)
+    assert outcome.happened["kills"] == 10
+
+
+def test_a_promise_that_was_broken_is_found(process):
+    process.start()
+    outcome = Outcome(journeys=run_bots(process.study, url=process.url, n=3, seed=2), happened={"sessions": 3})
+    process.end(signal.SIGTERM)
+    recount(process.study, process, outcome)
+    check(outcome)
+    engine = create_engine(existing_url(process))
+    with engine.begin() as connection:
+        finished = next(journey for journey in outcome.journeys if journey.outcome == "complete")
+        last = max(finished.acknowledged)
+        connection.execute(delete(events).where(events.c.session == finished.session, events.c.seq == last - 3))
+    engine.dispose()
+    recount(process.study, process, outcome)
+    assert outcome.broken["acknowledged events that are not held as they were sent"] == 1
+    assert outcome.broken["codes without every trial"] == 1
+    assert outcome.broken["faults that verify finds"] > 0
+
+
+def existing_url(process):
+    database = existing_database(process.database)
+    database.close()
+    return database.url
 
 
 def test_a_stopped_server_answers_what_is_in_flight_and_ends_in_peace(process):
     process.start()
-    done = []
-    thread = threading.Thread(
-        target=lambda: done.extend(run_bots(process.study, url=process.url, n=6, seed=1, threads=6, patience_s=60))
-    )
+    outcome = Outcome(happened={"sessions": 6})
+
+    def run():
+        outcome.journeys = run_bots(process.study, url=process.url, n=6, seed=1, threads=6, patience_s=60)
+
+    thread = threading.Thread(target=run)
     thread.start()
-    assert wait_for_events(process, 20, threading.Event())
-    process.process.send_signal(signal.SIGTERM)
-    assert process.process.wait(40) == 0
+    wait_for_events(process, 20)
+    assert process.end(signal.SIGTERM) == 0
     process.start()
     thread.join()
-    check_nothing_lost_or_doubled(process, done)
+    recount(process.study, process, outcome)
+    check(outcome)
     process.end(signal.SIGTERM)
     assert "Traceback" not in process.log.read_text()
+
+
+def test_a_bad_network_loses_what_it_says_and_bots_get_through(served, tiny):
+    running, url = served()
+    with BadNetwork(url, lost_requests=0.3, lost_responses=0.2, seed=1) as network:
+        journeys = run_bots(tiny, url=network.url, n=8, seed=3, habits=Habits(twice=0.3, shuffled=0.3, tabs=0.2))
+    assert {journey.outcome for journey in journeys} <= {"complete", "left"}
+    counts = network.counts
+    assert counts["lost requests"] / counts["requests"] == pytest.approx(0.3, abs=0.1)
+    assert counts["lost responses"] / (counts["requests"] - counts["lost requests"]) == pytest.approx(0.2, abs=0.1)
+    assert sum(journey.retries for journey in journeys) == counts["lost requests"] + counts["lost responses"]
+    with running.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(sessions)).scalar_one() == 8
 
 
 def test_a_torn_connection_after_the_commit_is_healed_by_sending_again(served, tiny):
