@@ -171,8 +171,10 @@ def register_routes(app: Flask) -> None:
     from .openapi import documentation
     from .operations import operations
     from .participant import participant
+    from .recruit_routes import recruit
 
     app.register_blueprint(participant)
+    app.register_blueprint(recruit)
     app.register_blueprint(operations)
     app.register_blueprint(documentation)
 

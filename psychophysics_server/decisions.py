@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from bench.registry import LimenError, unknown
 
@@ -16,7 +16,7 @@ from .admin.audit import note
 from .checks import FLAG
 from .db import Database, insert_row, one
 from .frozen import FrozenStudy
-from .tables import check_values, codes, decisions, payments, sessions
+from .tables import check_values, codes, decisions, participants, payments, sessions
 
 ANALYSIS = ("exclude", "include")
 MONEY = ("approve", "reject")
@@ -63,6 +63,28 @@ def open_bonuses(connection: Connection, session: str) -> list[Row[Any]]:
         elif bonus_item(row.id) not in listed:
             standing.append(row)
     return standing
+
+
+def find_session(database: Database, study: FrozenStudy, given: str) -> str:
+    """Return the session of a pseudonym, or of a recruiter's id.
+
+    Raises
+    ------
+    LimenError
+        If nobody in this study version is called so, or several are.
+    """
+    query = select(participants.c.session).where(
+        participants.c.stimuli == study.key, or_(participants.c.session == given, participants.c.recruiter_id == given)
+    )
+    mine = select(sessions.c.session).where(sessions.c.stimuli == study.key, sessions.c.session == given)
+    with database.read() as connection:
+        found = set(connection.execute(query).scalars()) | set(connection.execute(mine).scalars())
+    if len(found) != 1:
+        raise LimenError(
+            f"study {study.file.study}, version {study.file.version}: {len(found) or 'no'} participants are called so; "
+            "give the pseudonym (p...) that the export and the dashboard show."
+        )
+    return str(found.pop())
 
 
 def bonus_item(number: int) -> str:

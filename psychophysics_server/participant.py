@@ -22,7 +22,7 @@ from .db import one
 from .finish import complete, manual_code, withdraw
 from .frozen import FrozenStudy
 from .recruitment import RECRUITED, BadIdentity
-from .security import IMMUTABLE
+from .security import IMMUTABLE, content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
 from .tables import participants, sessions
 from .wire import CompleteRequest, EventsRequest, OpenRequest, ReasonRequest, Request, sentence
@@ -105,7 +105,7 @@ def root() -> BaseResponse:
 
 
 @participant.get("/study/<study>/")
-def page(study: str) -> tuple[str, int]:
+def page(study: str) -> tuple[str, int] | tuple[str, int, dict[str, str]]:
     """Show the shell that loads the front-end, or say plainly what is missing."""
     file = server().study.file
     if study != file.study:
@@ -116,9 +116,12 @@ def page(study: str) -> tuple[str, int]:
         text = f"The front-end is not built. Run `{BUILD}` in the project folder, then reload this page."
         return render_template("message.html", title="Front-end not built", text=text), 503
     words = json.dumps(words_of(file), ensure_ascii=False)
-    return render_template(
+    shown = render_template(
         "participant.html", file=file, words=words, js=built["index.js"], css=built["index.css"]
-    ), 200
+    )
+    # A recruiter may have to frame this page, and take its form (Mechanical Turk).
+    policy = server().recruiter_of(server().study).policy
+    return shown, 200, {"Content-Security-Policy": content_policy(**policy)}
 
 
 @participant.get("/stimuli/<name>.png")

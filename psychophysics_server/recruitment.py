@@ -297,7 +297,7 @@ def outcome_needs(prefix: str, what: str) -> tuple[Secret, ...]:
     """List those codes as needs; the one of finished people is required."""
     words = {
         "complete": "who finished",
-        "screened_out": "who was screened out",
+        "screened_out": "who were screened out",
         "no_consent": "who did not consent",
         "full": "for whom no place was left",
         "manual": "whose answers could not be saved",

@@ -70,16 +70,17 @@ class Prolific(Recruiter):
 
         `X-Event-ID` and `X-Timestamp` are not signed, so an event counts as no newer than its signed time.
         """
-        sent = headers.get("X-Prolific-Request-Timestamp", "")
+        headers = {name.lower(): value for name, value in headers.items()}
+        sent = headers.get("x-prolific-request-timestamp", "")
         signed = _seconds(sent)
         key = self.environment.get("LIMEN_PROLIFIC_WEBHOOK_SECRET", "").encode()
         expected = base64.b64encode(hmac.new(key, sent.encode() + body, hashlib.sha256).digest())
-        given = headers.get("X-Prolific-Request-Signature", "").strip().encode()
+        given = headers.get("x-prolific-request-signature", "").strip().encode()
         if not key or not hmac.compare_digest(expected, given) or signed is None:
             raise BadWebhook("the signature does not fit the message")
         if not now - OLDEST_S <= signed <= now + AHEAD_S:
             raise BadWebhook("the message was signed too long ago")
-        event_id = headers.get("X-Event-ID", "").strip()
+        event_id = headers.get("x-event-id", "").strip()
         if not 0 < len(event_id) <= 80 or not event_id.isprintable():
             raise BadWebhook("the message has no X-Event-ID")
         told = _message(body)
@@ -88,7 +89,7 @@ class Prolific(Recruiter):
         submission, status = told.get("resource_id"), told.get("status")
         if not isinstance(submission, str) or not isinstance(status, str) or not submission:
             raise BadWebhook("the message names no submission or status")
-        stamped = _seconds(headers.get("X-Timestamp", ""))
+        stamped = _seconds(headers.get("x-timestamp", ""))
         return Told(
             event_id=event_id,
             submission=submission[:200],
