@@ -61,8 +61,7 @@ def backup(target: str | Path, output: Path) -> Copied:
         else:
             with _connect(target, "read") as source:
                 _dump(source, draft, database_name(url))
-        copied = _look(draft, output)
-    return copied
+        return _look(draft, output)
 
 
 def restore(file: Path, target: str | Path) -> Copied:
