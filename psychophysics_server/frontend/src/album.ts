@@ -23,7 +23,7 @@ export interface Placed {
 }
 
 /** Up to this side a picture is scaled by whole device pixels, so that every pixel of it stays a square. */
-const SMALL = 128;
+const SMALL = 64;
 
 /** Ask for the pictures until they are there; the trial waits, the study does not fail. */
 export async function openAlbum(
@@ -102,6 +102,7 @@ export class Album {
       if (times < 1) return;
       image.style.width = `${(times * image.naturalWidth) / window.devicePixelRatio}px`;
       image.style.height = `${(times * image.naturalHeight) / window.devicePixelRatio}px`;
+      image.parentElement?.classList.add("snapped");
     });
   }
 

@@ -1,6 +1,7 @@
 /** Starts the participant's page and holds its parts together. */
 
 import "./style.css";
+import "./trials.css";
 
 import { type Api, ApiError } from "./api";
 import { Completion, TrialsMissing } from "./completion";

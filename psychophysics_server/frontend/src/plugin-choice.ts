@@ -97,16 +97,16 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
       this.verdict,
     );
     this.space(main);
+    if (!this.speed) this.leaveRoom(main);
     return element("div", { class: `layout${this.speed ? " speeded" : ""}`, "data-page": payload.phase, "data-now": this.speed ? "ready" : null }, main);
   }
 
   /** Tell the style sheet how much of the height each part takes. */
   private space(main: HTMLElement): void {
-    const { panels = [], faces, confidence, entry, layout = "row", options } = this.payload;
+    const { panels = [], faces, layout = "row", options } = this.payload;
     const has = (parts: readonly Panel[]): boolean => parts.some(({ pictures }) => pictures && pictures.length > 0);
     const [columns, narrow] = columnsOf(layout, options.length, has(faces));
-    const fields = (confidence && !this.speed ? 104 : 0) + (entry && !this.speed ? 150 : 0) + (this.submit && !this.speed ? 72 : 0);
-    const set = { shares: Number(has(panels)) + Number(has(faces)) || 1, fields: `${fields}px`, columns, narrow };
+    const set = { shares: Number(has(panels)) + Number(has(faces)) || 1, columns, narrow };
     const rows = { rows: Math.ceil(options.length / columns) || 1, "narrow-rows": Math.ceil(options.length / narrow) || 1 };
     for (const [name, value] of Object.entries({ ...set, ...rows })) main.style.setProperty(`--${name}`, String(value));
   }
@@ -120,7 +120,7 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
   private board({ pictures = [] }: Panel, role: string, name: string): HTMLElement | null {
     if (pictures.length === 0) return null;
     const board = element("span", { class: "pictures" });
-    board.style.setProperty("--columns", String(Math.ceil(Math.sqrt(pictures.length))));
+    board.style.setProperty("--across", String(Math.ceil(Math.sqrt(pictures.length))));
     pictures.forEach((picture, i) => {
       const several = pictures.length > 1;
       const alt = fill(several ? words.alt.of : words.alt.one, { label: name, i: i + 1, count: pictures.length });

@@ -71,12 +71,13 @@ class ForcedChoiceScreen extends ChoosingScreen<ForcedChoicePayload> {
       this.verdict,
     );
     this.controls.push(...this.options, ...this.grades.map(({ node }) => node));
+    this.leaveRoom(main);
     return element("div", { class: "layout", "data-page": payload.phase }, main);
   }
 
   private grid({ polarity, label, pictures }: Grid, number: number): HTMLElement {
     const board = element("div", { class: "pictures" });
-    board.style.setProperty("--columns", String(Math.ceil(Math.sqrt(pictures.length))));
+    board.style.setProperty("--across", String(Math.ceil(Math.sqrt(pictures.length))));
     pictures.forEach((name, i) => {
       const alt = fill(pictures.length > 1 ? words.alt.of : words.alt.one, { label, i: i + 1, count: pictures.length });
       board.append(this.album.picture(name, `${polarity}-${i + 1}`, alt));
