@@ -16,8 +16,9 @@ from bench.registry import LimenError
 from bench.store import Artifact, Store, artifact_key, sha256_file
 
 from . import render
+from .audit import audit
 from .preview import contact_sheet, shown_pictures
-from .protocol import DESIGNS, Design, Drawn, Material, Tables, labels_of, read_material
+from .protocol import DESIGNS, Design, Drawn, Material, Tables, read_material
 from .records import CellRow, ItemRow, StudyFile, TrialRow
 from .study import resolve
 
@@ -56,7 +57,7 @@ def plan(study: StudyFile, store: Store) -> Plan:
         If the study and the store do not fit together.
     """
     resolved = resolve(study)
-    material = read_material(study, resolved.options, store)
+    material = read_material(study, resolved.options, resolved.design, store)
     texts = study.texts or resolved.design.texts(material, resolved.options)
     whole = study.model_copy(update={"design": dict(resolved.options), "texts": texts, "contact": texts.contact})
     return Plan(whole, resolved.options, resolved.design, material)
@@ -65,7 +66,8 @@ def plan(study: StudyFile, store: Store) -> Plan:
 def draw(plan: Plan) -> Drawn:
     """Draw the pictures and trials of a plan, and audit them against the protocol's rules; write nothing."""
     drawn = plan.design(plan.material, **plan.options)
-    faults = plan.design.audit(_tables(plan, drawn))
+    tables = _tables(plan, drawn)
+    faults = [*audit(tables), *plan.design.audit(tables)]
     if faults:
         raise LimenError(f"study '{plan.study.study}': the drawn trials break a rule of the protocol: {faults[0]}")
     return drawn
@@ -154,14 +156,10 @@ def _tables(made: Plan, drawn: Drawn) -> Tables:
 
 
 def _protocol(made: Plan, drawn: Drawn) -> dict[str, Any]:
-    labels = labels_of(made.study, made.options)
     return {
         "card": made.design.card.facts(),
         "options": made.options,
-        "conditions": {
-            name: {"explanation": label, "artifact": made.material.parents.get(f"explanations/{label}")}
-            for name, label in labels.items()
-        },
+        "conditions": {name: dict(drawn.conditions.get(name, {})) for name in made.study.conditions},
         "pool": drawn.pool,
         "rules": drawn.rules,
         "renderer": {"version": render.VERSION, "colours": SEQUENTIAL},
@@ -219,7 +217,8 @@ def _verify_content(artifact: Artifact) -> list[str]:
         return [*faults, f"{artifact.path}: built by {name} version {version}; version {design.card.version} is here."]
     study = parse_config(written, StudyFile, where=str(artifact.path / "study.json"))
     options = artifact.config["design"]["options"]
-    return faults + design.audit(Tables(study, options, trials, tables["cells.parquet"], tables["items.parquet"]))
+    held = Tables(study, options, trials, tables["cells.parquet"], tables["items.parquet"])
+    return [*faults, *audit(held), *design.audit(held)]
 
 
 def _pictures(artifact: Artifact, trials: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +20,9 @@ from bench.registry import LimenError
 
 from .protocol import Drawn
 from .records import ItemRow, StudyFile
+from .walk import Group, groups
 
-PAPER, INK, SOFT = (255, 255, 255), (30, 32, 36), (100, 104, 110)
+PAPER, INK, SOFT, MARK = (255, 255, 255), (30, 32, 36), (100, 104, 110), (180, 86, 11)
 THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 138
 
 
@@ -46,6 +48,8 @@ def contact_sheet(
         Largest number of rows.
     """
     explained = _explanations(drawn)
+    if not explained:
+        return _trial_sheet(study, drawn, conditions or study.conditions, images)
     columns = [name for name in conditions or study.conditions if any(explained[name].values())]
     trained = set.intersection(*(set(items) for items in explained.values()))
     rows = _taking_turns([item for item in drawn.items if item.item_id in trained])[:images]
@@ -53,6 +57,37 @@ def contact_sheet(
     pictures = [[_thumb(drawn.pictures[name]) for name in names] for names in table]
     notes = [f"the model says {item.predicted}:\n{_verdict(item)}" for item in rows]
     return _grid(f"{study.title}  ({study.study}, version {study.version})", ["picture", *columns], pictures, notes)
+
+
+def _trial_sheet(study: StudyFile, drawn: Drawn, conditions: tuple[str, ...], trials: int) -> bytes:
+    """Draw test trials, one a row, with their pictures in displayed order; a frame marks the expected answer."""
+    rows, notes = [], []
+    for condition in conditions:
+        mine = [t for t in drawn.trials if t.condition == condition and t.phase == "test" and not t.is_catch]
+        # One of each item first, so that the sheet shows how much they differ.
+        first = list({t.item_id: t for t in reversed(mine)}.values())[::-1]
+        for trial in first[: max(2, trials // len(conditions))]:
+            shown = groups(trial.trial_type, json.loads(trial.payload), json.loads(trial.answer))
+            rows.append([_framed(drawn, group) for group in shown if group.pictures])
+            said = [condition, *(f"{name}: {value}" for name, value in json.loads(trial.factors).items())]
+            notes.append("\n".join(said[:6]))
+    heads = [""] * max((len(row) for row in rows), default=1)
+    return _grid(f"{study.title}  ({study.study}, version {study.version})", heads, rows, notes)
+
+
+def _framed(drawn: Drawn, group: Group) -> Image.Image:
+    """Draw a group as one tile: a square grid of its pictures, framed if it is the expected answer."""
+    side = math.isqrt(len(group.pictures) - 1) + 1
+    step = THUMB // side
+    tile = Image.new("RGB", (THUMB, THUMB), PAPER)
+    for index, name in enumerate(group.pictures):
+        with Image.open(io.BytesIO(drawn.pictures[name])) as stored:
+            picture = stored.convert("RGB")
+        picture.thumbnail((step - 2, step - 2), Image.Resampling.LANCZOS)
+        tile.paste(picture, (step * (index % side) + 1, step * (index // side) + 1))
+    if group.mark:
+        ImageDraw.Draw(tile).rectangle((0, 0, THUMB - 1, THUMB - 1), outline=MARK, width=3)
+    return tile
 
 
 def _explanations(drawn: Drawn) -> dict[str, dict[str, str | None]]:
@@ -164,7 +199,10 @@ def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Ma
     environment.filters["bold"] = _bold
     trials: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in drawn.trials:
-        trial = {"row": row, "payload": json.loads(row.payload), "answer": json.loads(row.answer)}
+        payload, answer = json.loads(row.payload), json.loads(row.answer)
+        shown = groups(row.trial_type, payload, answer)
+        factors = json.loads(row.factors)
+        trial = {"row": row, "payload": payload, "answer": answer, "groups": shown, "factors": factors}
         trials.setdefault(row.cell, {}).setdefault(row.block, []).append(trial)
     return environment.get_template("preview.html").render(
         study=study, options=options, drawn=drawn, sheets=sheets, trials=trials

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,21 +16,32 @@ from bench.store import Artifact, Store, latest
 
 from .records import CellRow, ItemRow, StudyFile, Texts, TrialRow
 
-BASELINE, CONTROL = "baseline", "control"
 DESIGNS = Registry("design", "stimuli.designs")
+POOL = "images/concepts"
+"""Role of the pictures that features and dictionaries of a run are about."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DesignCard(Card):
-    """A protocol's card: its factors, its trial type and the analysis that answers its hypothesis."""
+    """A protocol's card: its question, its factors, its trial type and the analysis that answers it."""
 
     trial_type: str
+    """Name of the front-end plugin that shows the trials."""
+    hypothesis: str
+    """What the study is to find out, in one sentence."""
+    correct: str
+    """What a correct answer is."""
+    chance: float | None
+    """Accuracy of guessing; None where nothing is right or wrong."""
     between: tuple[str, ...]
     within: tuple[str, ...]
     random: tuple[str, ...]
+    """Between-subject, within-subject and random factors; names of columns of the export."""
     analysis: str
-    """Registered name of the analysis, and below the model it is expected to fit."""
+    """Registered name of the analysis, and below the model it fits."""
     formula: str
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the study file with the values that `limen study init` writes."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,15 @@ class Drawn:
     cells: list[CellRow]
     items: list[ItemRow]
     pool: Mapping[str, Any]
-    """How many images there were to choose from, and how many were chosen."""
+    """How many images, units or rules there were to choose from, and how many were chosen."""
     rules: tuple[str, ...]
     """The rules of choice, one sentence each, for the manifest and the methods text."""
+    conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What stands behind each condition, for the report: explanation, artifact, layer ..."""
+
+
+Needs = Callable[[StudyFile, Mapping[str, Any], Sequence[str]], Iterable[str]]
+"""`needs(study, options, offered roles) -> roles` of the run that the design draws on."""
 
 
 class Design(Protocol):
@@ -65,7 +83,10 @@ class Design(Protocol):
     texts: Callable[[Material, Mapping[str, Any]], Texts]
     """The protocol's own texts, with the study's numbers, classes and contact."""
     audit: Callable[[Tables], list[str]]
-    """Check the tables against the protocol's rules; one sentence a fault."""
+    """Check the tables against the protocol's rules; one sentence a fault. Rules of all protocols: `stimuli.audit`."""
+    needs: Needs
+    check: Callable[[StudyFile, Mapping[str, Any], str], None]
+    """Refuse a study file whose conditions or options do not fit the protocol; the text opens the sentence."""
 
     def __call__(self, material: Material, **options: Any) -> Drawn: ...
 
@@ -73,15 +94,23 @@ class Design(Protocol):
 Function = TypeVar("Function", bound=Callable[..., Drawn])
 
 
+def any_conditions(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
+    """Take any conditions."""
+
+
 def design(
     *,
     version: int,
     citation: str,
     trial_type: str,
+    question: tuple[str, str, float | None],
     factors: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
     analysis: tuple[str, str],
     texts: Callable[[Material, Mapping[str, Any]], Texts],
     audit: Callable[[Tables], list[str]],
+    needs: Needs,
+    check: Callable[[StudyFile, Mapping[str, Any], str], None] = any_conditions,
+    example: Mapping[str, Any],
 ) -> Callable[[Function], Function]:
     """Mark a function as a protocol.
 
@@ -91,102 +120,137 @@ def design(
         Of the card; a changed rule of choice is a new version.
     trial_type
         Name of the front-end plugin that shows the trials.
+    question
+        Hypothesis, what a correct answer is, and the accuracy of guessing (None where nothing is right).
     factors
         Between-subject, within-subject and random factors.
     analysis
         Registered name and formula of the expected analysis.
-    texts, audit
+    texts, audit, needs, check
         See `Design`.
+    example
+        Keys of the study file with the values that `limen study init` writes: title, run, conditions, design, checks, bots.
     """
 
     def decorate(function: Function) -> Function:
         marked = registered("design", version=version, citation=citation)(function)
         between, within, random = factors
+        hypothesis, correct, chance = question
         facts = marked.card.facts()  # type: ignore[attr-defined]
         marked.card = DesignCard(  # type: ignore[attr-defined]
             **facts,
             trial_type=trial_type,
+            hypothesis=hypothesis,
+            correct=correct,
+            chance=chance,
             between=between,
             within=within,
             random=random,
             analysis=analysis[0],
             formula=analysis[1],
+            example=dict(example),
         )
-        marked.texts = texts  # type: ignore[attr-defined]
-        marked.audit = audit  # type: ignore[attr-defined]
+        for name, part in {"texts": texts, "audit": audit, "needs": needs, "check": check}.items():
+            setattr(marked, name, part)
         return marked
 
     return decorate
 
 
-def labels_of(study: StudyFile, options: Mapping[str, Any]) -> dict[str, str | None]:
-    """Map each condition to the label of its explanations in the run; None where nothing is shown."""
-    special = {BASELINE: None, CONTROL: options.get("control")}
-    return {condition: special.get(condition, condition) for condition in study.conditions}
+@dataclass(frozen=True)
+class Pool:
+    """The pictures that the features of a run are about, uint8 (N, H, W, 3), and a row (`ImageRow`) each."""
+
+    pictures: np.ndarray
+    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a design may draw on: one bench run, read without torch.
+    """What a design may draw on: the artifacts of one bench run that it named, read without torch.
 
     Attributes
     ----------
     study : StudyFile
-    pictures : uint8 (N, H, W, 3)
-    images : one row an image, columns of `ImageRow` and `PredictionRow`, in the order of `pictures`
-    explanations : condition -> artifact of its maps, for each condition that shows any
-    parents : role -> key of each artifact the stimuli stand on
+    run : the run's artifact; None for a design that needs none
+    artifacts : role -> artifact, those that the design named
     """
 
     study: StudyFile
-    pictures: np.ndarray
-    images: pd.DataFrame
-    explanations: Mapping[str, Artifact]
-    parents: Mapping[str, str]
+    run: Artifact | None
+    artifacts: Mapping[str, Artifact]
 
-    def maps(self, condition: str, index: np.ndarray) -> np.ndarray:
-        """Return a condition's maps (n, H, W) of some images."""
-        maps = self.explanations[condition].tensors("maps.safetensors")["maps"]
+    @property
+    def parents(self) -> dict[str, str]:
+        """Role -> key of each artifact the stimuli stand on."""
+        held = {} if self.run is None else {"run": self.run.key}
+        return {**held, **{role: artifact.key for role, artifact in self.artifacts.items()}}
+
+    def artifact(self, role: str) -> Artifact:
+        """Return an artifact by its role in the run.
+
+        Raises
+        ------
+        UnknownName
+            If the design did not name it.
+        """
+        if role not in self.artifacts:
+            raise unknown(f"study '{self.study.study}', artifact", role, self.artifacts)
+        return self.artifacts[role]
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """The explained pictures, uint8 (N, H, W, 3)."""
+        return np.asarray(self.artifact("images").tensors("pictures.safetensors")["pictures"])
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row an explained picture, columns of `ImageRow` and `PredictionRow`, in the order of `pictures`."""
+        return _join(self.artifact("images"), self.artifact("predictions"))
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The pictures that dictionaries and features of the run are about, training split first."""
+        held = self.artifact(POOL)
+        rows = held.rows()
+        check_columns(rows, ImageRow, str(held.path))
+        return Pool(np.asarray(held.tensors("pictures.safetensors")["pictures"]), rows.sort_values("index"))
+
+    def maps(self, label: str, index: np.ndarray) -> np.ndarray:
+        """Return the maps (n, H, W) of some explained pictures, by the label of the explanation."""
+        maps = np.asarray(self.artifact(f"explanations/{label}").tensors("maps.safetensors")["maps"])
         if maps.ndim != 3 or len(maps) != len(self.images):
             raise LimenError(
-                f"study '{self.study.study}', condition '{condition}': given maps of shape {maps.shape}, "
+                f"study '{self.study.study}', explanation '{label}': given maps of shape {maps.shape}, "
                 f"allowed is ({len(self.images)}, H, W), one for each image of the run."
             )
-        return maps[index]
+        return np.asarray(maps[index])
 
 
-def read_material(study: StudyFile, options: Mapping[str, Any], store: Store) -> Material:
-    """Open the newest run of the study's plan and the artifacts that its conditions need.
+def read_material(study: StudyFile, options: Mapping[str, Any], design: Design, store: Store) -> Material:
+    """Open the newest run of the study's plan and the artifacts that the design needs.
 
     Raises
     ------
     LimenError
-        If the run is not there, or has no explanations under a condition's label.
+        If the run is not there, or has no artifact under a role that is needed.
     """
+    if study.run is None:
+        if list(design.needs(study, options, ())):
+            raise LimenError(
+                f"study '{study.study}', key 'run': nothing was given; protocol '{study.protocol}' draws on a bench run."
+            )
+        return Material(study, None, {})
     run = latest(store, "runs", name=study.run)
     parents = run.manifest["parents"]
-    images, predictions = store.open("images", parents["images"]), store.open("predictions", parents["predictions"])
-    prefix = "explanations/"
-    known = sorted(role.removeprefix(prefix) for role in parents if role.startswith(prefix))
-    explanations = {}
-    for condition, label in labels_of(study, options).items():
-        if label is None:
-            continue
-        if label not in known:
-            at = f"key 'design.control', explanations of run '{study.run}'"
-            at = at if condition == CONTROL else f"key 'conditions', explanations of run '{study.run}'"
-            allowed = known if condition == CONTROL else [BASELINE, CONTROL, *known]
-            raise unknown(f"study '{study.study}', {at}", label, allowed)
-        explanations[condition] = store.open("explanations", parents[prefix + label])
-    used = {"run": run.key, "images": images.key, "predictions": predictions.key}
-    used |= {prefix + (labels_of(study, options)[name] or ""): made.key for name, made in explanations.items()}
-    return Material(
-        study=study,
-        pictures=images.tensors("pictures.safetensors")["pictures"],
-        images=_join(images, predictions),
-        explanations=explanations,
-        parents=used,
-    )
+    artifacts: dict[str, Artifact] = {}
+    for role in design.needs(study, options, tuple(parents)):
+        kind = role.partition("/")[0]
+        if role not in parents:
+            offered = [name for name in parents if name.partition("/")[0] == kind]
+            raise unknown(f"study '{study.study}', run '{study.run}', {kind}", role, offered)
+        artifacts[role] = store.open(kind, parents[role])
+    return Material(study, run, artifacts)
 
 
 def _join(images: Artifact, predictions: Artifact) -> pd.DataFrame:

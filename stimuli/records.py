@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from bench.config import Frozen
 
@@ -48,6 +48,8 @@ class Texts(Frozen):
 class Rules(Frozen):
     """Rules on a person's conduct, decided before the data; each is off unless it is given."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     catch_accuracy: float | None = Field(default=None, ge=0, le=1)
     """Smallest share of catch trials answered correctly."""
     practice_attempts: int | None = Field(default=None, ge=1)
@@ -55,10 +57,13 @@ class Rules(Frozen):
     quiz_attempts: int | None = Field(default=None, ge=1)
     """Largest number of tries at the comprehension questions."""
     min_instruction_seconds: float | None = Field(default=None, ge=0)
-    """Shortest time on the instructions."""
+    """Shortest time on the instructions, in seconds."""
     min_total_seconds: float | None = Field(default=None, ge=0)
+    """Shortest time in the study, in seconds."""
     max_total_seconds: float | None = Field(default=None, gt=0)
+    """Longest time in the study, in seconds."""
     min_median_rt_ms: float | None = Field(default=None, ge=0)
+    """Smallest median answer time at test, in milliseconds."""
     max_too_fast_share: float | None = Field(default=None, ge=0, le=1)
     """Largest share of test answers given within `too_fast_ms`."""
     min_choices_per_side: int | None = Field(default=None, ge=0)
@@ -68,7 +73,7 @@ class Rules(Frozen):
     max_same_side_run: int | None = Field(default=None, ge=1)
     """Straight-lining: longest run of test answers at the same displayed position."""
     max_gap_seconds: float | None = Field(default=None, gt=0)
-    """Longest pause between two events of one person."""
+    """Longest pause between two events of one person, in seconds."""
     max_focus_losses: int | None = Field(default=None, ge=0)
     """How often the page may lose the focus or be hidden during trials."""
     no_touch: bool | None = None
@@ -79,7 +84,7 @@ class Checks(Rules):
     """Rules that exclude a person from the analysis; they never touch payment."""
 
     too_fast_ms: float = Field(default=200, gt=0)
-    """What counts as too fast."""
+    """What counts as too fast, in milliseconds."""
     flag: Rules = Rules()
     """The same rules, with thresholds that only mark a person for a look."""
 
@@ -152,10 +157,10 @@ class StudyFile(Frozen):
     protocol: str
     title: str
     seed: int = 0
-    run: str
-    """Name of the bench plan whose newest run gives the images, predictions and explanations."""
-    conditions: tuple[str, ...] = Field(min_length=2)
-    """`baseline`, `control`, and labels of explanations in the run."""
+    run: str | None = None
+    """Name of the bench plan whose newest run gives what is shown; None for protocols that need none."""
+    conditions: tuple[str, ...] = Field(min_length=1)
+    """What differs between participants; the protocol says which names there are."""
     design: dict[str, Any] = Field(default_factory=dict)
     """Options of the protocol's function."""
     quota: int = Field(default=30, ge=1)
@@ -234,3 +239,5 @@ class ItemRow:
     """NaN for the practice machine."""
     model_correct: bool
     group: str
+    facts: str = "{}"
+    """JSON: what else is known of the item, for example unit, layer, activation, complexity."""

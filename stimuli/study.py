@@ -12,7 +12,7 @@ from bench.config import load_config
 from bench.registry import LimenError, resolve_options, unknown
 
 from .interface import check_words
-from .protocol import CONTROL, DESIGNS, Design, DesignCard
+from .protocol import DESIGNS, Design, DesignCard
 from .records import StudyFile
 from .template import init_study as init_study
 
@@ -64,7 +64,10 @@ def resolve(study: StudyFile, *, where: str = "") -> Resolved:
         raise unknown(f"{where}, key 'protocol'", study.protocol, DESIGNS.names())
     design = cast(Design, DESIGNS.load(study.protocol))
     options = resolve_options(design, study.design, f"{where}, key 'design'")
-    _check_conditions(study, options, where)
+    repeated = {name for name in study.conditions if study.conditions.count(name) > 1}
+    if repeated:
+        raise LimenError(f"{where}, key 'conditions': '{min(repeated)}' is given twice; each condition may stand once.")
+    design.check(study, options, where)
     check_words(study, where=where)
     if study.bots is not None:
         _check_bots(study, options, where)
@@ -74,14 +77,6 @@ def resolve(study: StudyFile, *, where: str = "") -> Resolved:
             "to, for example an e-mail address."
         )
     return Resolved(study, design, json.loads(json.dumps(options)))
-
-
-def _check_conditions(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
-    repeated = {name for name in study.conditions if study.conditions.count(name) > 1}
-    if repeated:
-        raise LimenError(f"{where}, key 'conditions': '{min(repeated)}' is given twice; each condition may stand once.")
-    if CONTROL in study.conditions and "control" not in options:
-        raise LimenError(f"{where}, key 'conditions': protocol '{study.protocol}' has no condition '{CONTROL}'.")
 
 
 def _check_bots(study: StudyFile, options: Mapping[str, Any], where: str) -> None:

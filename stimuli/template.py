@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from bench.registry import resolve_options, unknown
 
 from .protocol import DESIGNS
+from .records import Checks
 
 TEMPLATE = """\
 # A study file for limen. Protocol '{protocol}' ({citation}):
@@ -25,19 +27,16 @@ version: 1
 # How the experiment runs; `limen study protocols` lists them.
 protocol: {protocol}
 # What participants see as the title.
-title: What will the machine say?
+title: {title}
 # Decides every random choice of the stimuli.
 seed: 0
-# Name of the bench plan whose newest run gives images, predictions and explanations.
-run: demo
+# Name of the bench plan whose newest run gives what is shown; null for protocols that need none.
+run: {run}
 # Who answers a participant's questions (an e-mail address you read).
 contact: you@example.org
-# One participant sees one condition: 'baseline' (no explanation), 'control' (an explanation that knows nothing of the
-# model, see design.control), or the label of an explanation in the run.
+# One participant sees one condition. {conditions_rule}
 conditions:
-  - baseline
-  - control
-  - grad_cam
+{conditions}
 # Valid participants wanted in each condition.
 quota: 30
 
@@ -47,33 +46,7 @@ design:
 # Rules that exclude a person from the analysis, fixed before the data; they never touch payment. Leave out or set to
 # null what you do not want.
 checks:
-  # Smallest share of catch trials answered correctly.
-  catch_accuracy: 0.6
-  # Largest number of times the practice may be taken.
-  practice_attempts: 5
-  # Shortest and longest time in the study, in seconds.
-  min_total_seconds: 90
-  max_total_seconds: 3600
-  # Smallest median answer time at test, in milliseconds.
-  min_median_rt_ms: 250
-  # Largest share of test answers given on one side.
-  max_same_side_share: 0.95
-  # Longest run of test answers on one side, and how often each side must be chosen.
-  max_same_side_run: null
-  min_choices_per_side: null
-  # Largest share of test answers given faster than too_fast_ms.
-  max_too_fast_share: null
-  too_fast_ms: 200
-  # Largest number of tries at the comprehension questions, and shortest time on the instructions.
-  quiz_attempts: null
-  min_instruction_seconds: null
-  # Longest pause, in seconds; how often the page may lose the focus; whether answers by touch fail.
-  max_gap_seconds: null
-  max_focus_losses: null
-  no_touch: null
-  # The same rules with thresholds that only mark a person for a look.
-  flag: {{}}
-
+{checks}
 # What the screen must offer before the study starts.
 display:
   # Smallest window, in CSS pixels; 0 = any.
@@ -105,7 +78,7 @@ recruitment:
   # What a participant receives, as it stands in the consent page; '' if nothing.
   pay: ""
   # How long it takes, in minutes.
-  minutes: 10
+  minutes: {minutes}
   # The same pay as a number, its currency, and the hourly pay below which the dashboard warns.
   amount: null
   currency: GBP
@@ -118,11 +91,9 @@ recruitment:
 bots:
   # Accuracy of each condition, one value a session.
   accuracy:
-    baseline: [{accuracies}]
-    control: [{accuracies}]
-    grad_cam: [{accuracies}]
-  # Shifts in logits by level of a within-subject factor of the design, for example basis: {{dictionary: 0.4}}.
-  effects: {{}}
+{accuracy}
+  # Shifts in logits by level of a within-subject factor of the design.
+  effects: {effects}
   # Standard deviations of people and of items, in logits.
   participant_sd: 0.6
   item_sd: 0.5
@@ -156,15 +127,36 @@ def init_study(protocol: str) -> str:
     if protocol not in DESIGNS.names():
         raise unknown("protocol", protocol, DESIGNS.names())
     function = DESIGNS.load(protocol)
-    card = DESIGNS.card(protocol)
-    defaults = resolve_options(function, {}, f"protocol '{protocol}'")
+    card: Any = DESIGNS.card(protocol)
+    example = card.example
+    defaults = resolve_options(function, {}, f"protocol '{protocol}'") | example.get("design", {})
+    bots = example.get("bots", {})
     return TEMPLATE.format(
         protocol=protocol,
         citation=card.citation,
         summary=card.summary,
+        title=example["title"],
+        run=json.dumps(example.get("run")),
+        conditions_rule=example.get("rule", "What they may be called is the protocol's to say."),
+        conditions="".join(f"  - {name}\n" for name in example["conditions"]).rstrip(),
         design=_design(function, defaults),
-        accuracies=", ".join(["0.6"] * int(defaults.get("sessions", 1))),
+        checks=_checks(example.get("checks", {})),
+        minutes=json.dumps(example.get("minutes", 10)),
+        accuracy="".join(f"    {name}: {json.dumps(value)}\n" for name, value in bots["accuracy"].items()).rstrip(),
+        effects=json.dumps(bots.get("effects", {})),
     )
+
+
+def _checks(given: Mapping[str, Any]) -> str:
+    """Render every rule with what it means, and the example's threshold or null."""
+    lines = []
+    for name, rule in Checks.model_fields.items():
+        if rule.description:
+            lines.append(f"  # {rule.description}")
+        value = given.get(name, None if name != "flag" else {})
+        value = rule.default if value is None and name == "too_fast_ms" else value
+        lines.append(f"  {name}: {json.dumps(value)}")
+    return "\n".join(lines)
 
 
 def _design(function: Callable[..., Any], defaults: dict[str, Any]) -> str:

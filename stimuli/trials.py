@@ -15,6 +15,8 @@ from bench.registry import LimenError, unknown
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a picture of the stimulus set."""
+MAX_MS = 1e9
+"""No time within a trial is longer: eleven days."""
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -232,8 +234,8 @@ def strokes_fault(trial: Reveal, strokes: Any) -> str:
     for stroke in strokes:
         if not (isinstance(stroke, list) and len(stroke) == 3 and all(type(v) in (int, float) for v in stroke)):
             return "a stroke is not [ms, x, y]"
-        t, x, y = (float(value) for value in stroke)
-        if not (t >= 0 and 0 <= x < width and 0 <= y < height):
+        t, x, y = stroke
+        if not (0 <= t < MAX_MS and 0 <= x < width and 0 <= y < height):
             return "a stroke lies outside the picture or before its onset"
         if before is not None and t < before[0]:
             return "the strokes are not in the order of time"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.store import sha256_bytes
-
 from ..balance import seeded, sides
 from ..records import CellRow, ItemRow, StudyFile, TrialRow
+from ..rows import Sheet
 from ._utility_practice import CLASSES as PRACTICE_CLASSES
 from ._utility_practice import Machine
 from ._utility_script import Script, Step
@@ -42,19 +40,25 @@ class Writer:
 
     def trials(self, cell: CellRow, explanations: Mapping[str, str]) -> list[TrialRow]:
         """Return all trials of one cell in the order they are shown; `explanations` maps item ids to pictures."""
-        rows = self._practice(cell)
+        sheet = Sheet(self.study, cell, "predict")
+        self._practice(sheet)
         for step in self.script.steps(cell.list):
-            payload = self._train(step, explanations) if step.phase == "train" else self._test(step, explanations)
-            rows.append(self._row(cell, len(rows), self.items[step.item], payload, step))
-        return rows
+            item, block = self.items[step.item], f"session {step.session} {step.phase}"
+            if step.phase == "train":
+                train = self._train(step, explanations)
+                sheet.add(train, item=item.item_id, answer={}, block=block, k_seen=len(step.seen))
+                continue
+            test, catch = self._test(step, explanations), step.is_catch
+            sheet.add(test, item=item.item_id, answer=_answer(item), block=block, is_catch=catch, k_seen=len(step.seen))
+        return sheet.rows
 
-    def _practice(self, cell: CellRow) -> list[TrialRow]:
+    def _practice(self, sheet: Sheet) -> None:
+        cell = sheet.cell
         asked = self.machine.questions
         order = seeded(self.script.seed, "practice order", cell.list).permutation(len(asked))
         items = [asked[i] for i in order]
         left = sides([item.predicted for item in items], seeded(self.script.seed, "practice sides", cell.list))
         examples = [_example(item, None) for item in self.machine.examples]
-        rows = []
         for index, (item, is_left) in enumerate(zip(items, left, strict=True)):
             payload = {
                 **self._common("practice", 0, index + 1, len(items)),
@@ -63,8 +67,7 @@ class Writer:
                 "reservoir": examples,
                 "feedback": True,
             }
-            rows.append(self._row(cell, index, item, payload))
-        return rows
+            sheet.add(payload, item=item.item_id, answer=_answer(item), block="practice")
 
     def _train(self, step: Step, explanations: Mapping[str, str]) -> dict[str, Any]:
         item = self.items[step.item]
@@ -98,28 +101,6 @@ class Writer:
             "index": index,
             "count": count,
         }
-
-    def _row(
-        self, cell: CellRow, position: int, item: ItemRow, payload: Mapping[str, Any], step: Step | None = None
-    ) -> TrialRow:
-        phase, session = payload["phase"], payload["session"]
-        identity = f"{self.study.study}/{self.study.version}/{self.study.seed}/{cell.cell}/{position}"
-        return TrialRow(
-            cell=cell.cell,
-            condition=cell.condition,
-            list=cell.list,
-            position=position,
-            block=f"session {session} {phase}" if session else phase,
-            session=session,
-            phase=phase,
-            trial_type="predict",
-            trial_id=f"t{sha256_bytes(identity.encode())[:16]}",
-            item_id=item.item_id,
-            is_catch=step is not None and step.is_catch,
-            k_seen=len(step.seen) if step else 0,
-            payload=json.dumps(payload, sort_keys=True, ensure_ascii=False),
-            answer=json.dumps({} if phase == "train" else _answer(item), sort_keys=True, ensure_ascii=False),
-        )
 
 
 def _options(classes: Sequence[str], expected: str, left: bool) -> list[str]:

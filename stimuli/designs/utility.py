@@ -12,17 +12,36 @@ from pydantic import Field
 from bench.overlay import enlarge, overlay
 from bench.registry import LimenError
 
-from ..balance import seeded, spread
-from ..protocol import BASELINE, Drawn, Material, design
-from ..records import CellRow, ItemRow, Texts
+from ..balance import seeded
+from ..protocol import Drawn, Material, design
+from ..records import ItemRow, Texts
 from ..render import Album, Scope, Show, check_finite, spans, strength
+from ..rows import cells_of
 from . import _utility_texts
 from ._utility_audit import audit
+from ._utility_conditions import check, labels_of, needs
 from ._utility_practice import practice_machine
 from ._utility_rows import Writer
 from ._utility_script import KINDS, Kind, Plan, Script, plan
 
 Count = Annotated[int, Field(ge=1, le=100)]
+EXAMPLE = {
+    "title": "What will the machine say?",
+    "run": "demo",
+    "conditions": ["baseline", "control", "grad_cam"],
+    "checks": {
+        "catch_accuracy": 0.6,
+        "practice_attempts": 5,
+        "min_total_seconds": 90,
+        "max_total_seconds": 3600,
+        "min_median_rt_ms": 250,
+        "max_same_side_share": 0.95,
+    },
+    "bots": {"accuracy": {name: [0.6, 0.6, 0.6] for name in ("baseline", "control", "grad_cam")}},
+    "minutes": 10,
+    "rule": "'baseline' shows no explanation, 'control' one that knows nothing of the model (see\n"
+    "# design.control), any other is the label of an explanation in the run.",
+}
 
 
 def texts(material: Material, options: Mapping[str, Any]) -> Texts:
@@ -34,10 +53,19 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
     version=1,
     citation="arXiv:2112.04417",
     trial_type="predict",
+    question=(
+        "People who learn with an explanation predict the model's answers to new images better than people who learn "
+        "without one.",
+        "the answer equals the model's output",
+        0.5,
+    ),
     factors=(("condition",), ("session",), ("participant", "item")),
     analysis=("utility", "correct ~ condition + session + (1|participant) + (1|item)"),
     texts=texts,
     audit=audit,
+    needs=needs,
+    check=check,
+    example=EXAMPLE,
 )
 def utility(
     material: Material,
@@ -101,13 +129,14 @@ def utility(
     blocks = plan(sessions, train, test, wrong_share)
     chosen, pool = _choose(material, blocks, _two_classes(material, classes))
     album = Album()
-    shown = _draw(material, chosen, album, _Look(size, show, normalisation, percentile))
+    labels = labels_of(material.study, {"control": control})
+    shown = _draw(material, labels, chosen, album, _Look(size, show, normalisation, percentile))
     machine = practice_machine(album, practice, size, material.study.seed)
     answers = {item.item_id: item.predicted for item in shown.items.values()}
     ids = {kind: list(table["image_id"]) for kind, table in chosen.items()}
     script = Script(blocks, ids, answers, lists, catch, material.study.seed)
     writer = Writer(material.study, script, shown.items, machine, tuple(pool["classes"]), lockout_ms)
-    cells = _cells(material, lists)
+    cells = cells_of(material.study, lists)
     return Drawn(
         pictures=album.pictures,
         trials=[row for cell in cells for row in writer.trials(cell, shown.explanations.get(cell.condition, {}))],
@@ -115,17 +144,16 @@ def utility(
         items=[*shown.items.values(), *machine.items],
         pool=pool,
         rules=_rules(blocks, wrong_share, lists),
+        conditions={
+            condition: {"explanation": label, "artifact": material.parents.get(f"explanations/{label}")}
+            for condition, label in labels.items()
+        },
     )
 
 
 def _check(material: Material, *, train: int, catch: int, lists: int) -> None:
     study = material.study
     where = f"study '{study.study}'"
-    if BASELINE not in study.conditions:
-        raise LimenError(
-            f"{where}, key 'conditions': given {', '.join(study.conditions)}; "
-            "'baseline' must be among them, since utility is measured against it."
-        )
     if catch > train:
         raise LimenError(
             f"{where}, key 'design.catch': given {catch}, allowed is at most train = {train}, "
@@ -214,7 +242,9 @@ class _Shown:
     explanations: Mapping[str, Mapping[str, str]]
 
 
-def _draw(material: Material, chosen: Mapping[Kind, pd.DataFrame], album: Album, look: _Look) -> _Shown:
+def _draw(
+    material: Material, labels: Mapping[str, str | None], chosen: Mapping[Kind, pd.DataFrame], album: Album, look: _Look
+) -> _Shown:
     table = pd.concat(chosen.values()).sort_values("index")
     index = table["index"].to_numpy()
     items: dict[str, ItemRow] = {}
@@ -230,8 +260,10 @@ def _draw(material: Material, chosen: Mapping[Kind, pd.DataFrame], album: Album,
             group=row["group"],
         )
     maps = {}
-    for condition in material.explanations:
-        raw = material.maps(condition, index)
+    for condition, label in labels.items():
+        if label is None:
+            continue
+        raw = material.maps(label, index)
         check_finite(raw, items, f"study '{material.study.study}', condition '{condition}'")
         maps[condition] = strength(raw, look.show)
     signed = look.show == "signed"
@@ -244,14 +276,6 @@ def _draw(material: Material, chosen: Mapping[Kind, pd.DataFrame], album: Album,
         for condition, group in maps.items()
     }
     return _Shown(items, explanations)
-
-
-def _cells(material: Material, lists: int) -> list[CellRow]:
-    return [
-        CellRow(cell=f"{condition}-{number}", condition=condition, list=number, quota=quota)
-        for condition in material.study.conditions
-        for number, quota in enumerate(spread(material.study.quota, lists), start=1)
-    ]
 
 
 def _rules(blocks: Plan, wrong_share: float, lists: int) -> tuple[str, ...]:

@@ -222,7 +222,7 @@ def test_maps_of_another_number_of_images_are_refused(
     with store.write("runs", {"name": "demo", "again": 1}, parents=parents) as draft:
         draft.write_bytes(b"", "plan.yaml")
     with pytest.raises(
-        LimenError, match=r"condition 'grad_cam': given maps of shape \(3, 4, 4\), allowed is \(96, H, W\)"
+        LimenError, match=r"explanation 'grad_cam': given maps of shape \(3, 4, 4\), allowed is \(96, H, W\)"
     ):
         build(small_study_file, store)
 
