@@ -27,6 +27,7 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -84,16 +85,16 @@ class TrialBody(BaseModel):
     rt_ms: Milliseconds | None = None
     onset_ms: Milliseconds | None = None
     frame_ms: Milliseconds | None = None
-    dropped_frames: Annotated[int, Field(ge=0)] = 0
+    dropped_frames: Count = 0
     input: Annotated[str, Field(pattern=r"^(key|mouse|touch|pen)?$")] = ""
-    focus_lost: Annotated[int, Field(ge=0)] = 0
+    focus_lost: Count = 0
     reservoir_ms: Milliseconds | None = None
     window: Annotated[str, Field(pattern=r"^([0-9]{1,5}x[0-9]{1,5})?$")] = ""
     pixel_ratio: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     confidence: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     text: Annotated[Text, Field(max_length=2000)] = ""
     timed_out: bool = False
-    changes: Annotated[int, Field(ge=0)] = 0
+    changes: Count = 0
 
 
 class BadBody(ValueError):
