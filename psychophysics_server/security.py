@@ -87,6 +87,11 @@ def _declared(app: Flask, config: ServerConfig) -> Mapping[str, str]:
     return declared
 
 
+def own_address(location: str, host: str) -> str:
+    """Take the host out of a redirect within this server: its name came with the request and may be anyone's."""
+    return "/" + location.removeprefix(host).lstrip("/\\") if location.startswith(host) else location
+
+
 def secure(app: Flask, config: ServerConfig) -> None:
     """Give an application its limits, its cookie, its hosts and its headers."""
     app.debug = False
@@ -113,6 +118,8 @@ def secure(app: Flask, config: ServerConfig) -> None:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", content_policy(**_declared(app, config)))
+        if "Location" in response.headers:
+            response.headers["Location"] = own_address(response.headers["Location"], request.host_url)
         if config.behind_proxy and request.is_secure:
             response.headers["Strict-Transport-Security"] = HSTS
         if request.path.startswith("/static/dist/") and response.status_code in {200, 206, 304}:

@@ -30,7 +30,7 @@ ATOMS = st.one_of(
     st.sampled_from([0.5, -0.0, 1e308, 1e-320, float("nan"), float("inf"), float("-inf")]),
     st.text(st.characters(), max_size=12),
     st.sampled_from(
-        ["", "undefined", "null", "\0", "\ud800", "\udfff\ud800", "\u202e", "../../etc/passwd", "%00", "x" * 70_000]
+        ["", "undefined", "null", "\0", "\ud800", "\udfff\ud800", "\u202e", "../../etc/passwd", "%00", "x" * 2001]
     ),
     st.sampled_from(
         ["'; DROP TABLE events; --", "<script>alert(1)</script>", "{{7*7}}", "${jndi:x}", "\r\nX: y", "Bearer "]
@@ -338,7 +338,7 @@ def by_the_document(attack: Attack, n: int, seed: int) -> None:
             try:
                 one()
             except Unsatisfiable:  # nothing can be wrong in a request that takes nothing
-                assert (mode.name, operation.method.upper()) == ("NEGATIVE", "GET"), operation.label
+                assert (mode.name, len(operation.body)) == ("NEGATIVE", 0), operation.label
 
 
 class _Plain:
