@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -35,21 +35,40 @@ def zipped(running: Server, who: Who, *, sources: Sequence[str]) -> Response:
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise Refusal(503, "busy", "Another export is being written. Try again in a moment.")
     try:
-        with tempfile.TemporaryDirectory(prefix="limen-export-") as folder:
-            target = Path(folder) / name
-            export(running.database, running.study, target, sources=sources, stale_s=running.config.stale_s)
-            packed = pack(target, Path(folder) / "packed.zip")
+        response = packed(
+            name,
+            lambda folder: export(
+                running.database, running.study, folder, sources=sources, stale_s=running.config.stale_s
+            ),
+        )
     finally:
         _ONE_AT_A_TIME.release()
     told = ", ".join(sources)
     running.database.write(lambda connection: note(connection, who.name, "export", name, told))
-    response = send_file(packed, mimetype="application/zip", as_attachment=True, download_name=f"{name}.zip")
-    response.content_length = os.fstat(packed.fileno()).st_size
     return response
 
 
-def pack(folder: Path, target: Path) -> IO[bytes]:
-    """Pack a folder under its own name and return the open file; the path may go while it is being sent."""
+def packed(name: str, write: Callable[[Path], object]) -> Response:
+    """Let a folder be written somewhere that goes away, and send it as one ZIP file.
+
+    Parameters
+    ----------
+    name
+        Of the folder and the file; never from a request.
+    write
+        Writes the folder, which is not there yet.
+    """
+    with tempfile.TemporaryDirectory(prefix="limen-download-") as place:
+        target = Path(place) / name
+        write(target)
+        stream = _pack(target, Path(place) / "packed.zip")
+    response = send_file(stream, mimetype="application/zip", as_attachment=True, download_name=f"{name}.zip")
+    response.content_length = os.fstat(stream.fileno()).st_size
+    return response
+
+
+def _pack(folder: Path, target: Path) -> IO[bytes]:
+    """Pack a folder under its own name and return the open file; its path may go while it is being sent."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from ..app import Server
+from ..checks import FLAG
 from ..frozen import FrozenStudy
 from ..tables import check_values, codes, decisions, events, sessions
 
@@ -170,12 +171,15 @@ def _grouped(connection: Connection, query: Any) -> dict[str, list[str]]:
 
 
 def _checks(connection: Connection, names: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Read the names of failed checks: those that exclude, and those that only mark (named `flag...`)."""
+    """Read the names of failed checks: those that exclude, and those that only mark (named `flag:...`)."""
     query = select(check_values.c.session, check_values.c.name)
     query = query.where(check_values.c.session.in_(names), check_values.c.passed.is_(False))
     failed = _grouped(connection, query.order_by(check_values.c.name))
-    flags = {name: [check for check in checks if check.startswith("flag")] for name, checks in failed.items()}
-    return {name: [check for check in checks if not check.startswith("flag")] for name, checks in failed.items()}, flags
+    flags = {
+        name: [check.removeprefix(FLAG) for check in checks if check.startswith(FLAG)]
+        for name, checks in failed.items()
+    }
+    return {name: [check for check in checks if not check.startswith(FLAG)] for name, checks in failed.items()}, flags
 
 
 def _decided(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
-from flask import Response, redirect, render_template, request, session, url_for
+from flask import Response, flash, redirect, render_template, request, session, url_for
 from sqlalchemy import func, select
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..app import Refusal, server
+from ..decisions import ANALYSIS, BONUS, MONEY, Decision, decide
+from ..payments import batches, list_again, list_payments
 from ..records import SOURCES
 from ..tables import alarms, audit, events, sessions, studies
 from . import scripts as _scripts  # noqa: F401  registers the addresses for scripts
 from . import shaping as _shaping  # noqa: F401  registers the templates' filters
 from .access import ANYONE, NO_ACCOUNT, admin, any_account, route, who
 from .accounts import sign_in, sign_out
-from .acts import ANALYSIS, PAYMENT, alarm_bodies, decide, reveal, set_pause
+from .acts import alarm_bodies, reveal, set_pause
 from .bundle import replay_files, replayed
-from .download import zipped
+from .download import packed, zipped
 from .figures import overview
-from .payments import payments
+from .owed import owed
 from .person import EVENTS_PAGE, Person, find, replay, story
 from .roster import STATES, WAYS, Wish, roster
 
 __all__ = ["admin"]
 LINES = 100
+PAYMENT = (*MONEY, BONUS)
 MAX_REASON = 500
 
 
@@ -173,7 +177,17 @@ def _decided(name: str, allowed: tuple[str, ...]) -> BaseResponse:
     found, kind = _someone(name), request.form.get("kind", "")
     if kind not in allowed:
         raise Refusal(400, "bad_request", f"This decision is one of: {', '.join(allowed)}.")
-    decide(server(), who(), found.row.session, kind, reason=_reason(), amount=_amount())
+    wanted = Decision(
+        session=found.row.session,
+        kind=kind,
+        reason=_reason(),
+        author=who().name,
+        amount=_amount() if kind == BONUS else None,
+    )
+    done = decide(server().database, found.study, wanted)
+    flash(f"Noted: {kind}.")
+    for caution in done.cautions:
+        flash(caution, "warn")
     return _see("person", name=found.row.session, _anchor="decisions")
 
 
@@ -188,9 +202,27 @@ def _amount() -> float | None:
 @route("/payments", role="owner")
 def payments_list() -> str:
     """List what people are owed, and what was decided."""
-    number, source = _page(), _source()
-    page = payments(server(), source=source, page=number)
-    return render_template("admin/payments.html", page=page, number=number, source=source, sources=SOURCES)
+    number, source, running = _page(), _source(), server()
+    page = owed(running, source=source, page=number)
+    lists = batches(running.database, running.study)
+    return render_template(
+        "admin/payments.html", page=page, number=number, source=source, sources=SOURCES, lists=lists[::-1]
+    )
+
+
+@route("/payments/list", role="owner", method="POST")
+def payments_download() -> Response:
+    """Send what is owed as files for the recruiter, or an earlier list again."""
+    running, batch = server(), request.form.get("batch", "")
+    recruiter = running.recruiter_of(running.study)
+
+    def write(folder: Path) -> None:
+        if batch:
+            list_again(running.database, running.study, recruiter, folder, batch=batch)
+        else:
+            list_payments(running.database, running.study, recruiter, folder, author=who().name)
+
+    return packed(f"{running.study.file.study}-payments", write)
 
 
 @route("/alarms", role="viewer")
@@ -232,7 +264,9 @@ def study_pause() -> Any:
     """Stop or go on admitting newcomers, if the form was confirmed."""
     if request.form.get("sure") != "yes":
         raise Refusal(400, "bad_request", "Tick the box to confirm; nothing was changed.")
-    set_pause(server(), who(), paused=request.form.get("do") == "pause", reason=_reason())
+    paused = request.form.get("do") == "pause"
+    set_pause(server(), who(), paused=paused, reason=_reason())
+    flash("Paused: newcomers are turned away." if paused else "Open again: newcomers are let in.")
     return _see("study")
 
 

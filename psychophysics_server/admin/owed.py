@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from ..app import Server
-from ..tables import codes, decisions, sessions
+from ..tables import codes, decisions, payments, sessions
 
 PAGE = 100
 
@@ -21,12 +21,14 @@ class Due:
     row: Row[Any]
     decision: str
     bonus: float
+    listed: bool
+    """In a list for the recruiter already."""
     failed: bool
     """Left out of the analysis, which says nothing about pay."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Payments:
+class Owed:
     """One page of them."""
 
     lines: Sequence[Due]
@@ -40,7 +42,7 @@ class Payments:
         return max(1, -(-self.total // PAGE))
 
 
-def payments(running: Server, *, source: str, page: int) -> Payments:
+def owed(running: Server, *, source: str, page: int) -> Owed:
     """Read one page of codes, the newest first, with what was decided."""
     mine = sessions.c.stimuli == running.study.key, sessions.c.source == source
     joined = select(codes, sessions.c.cell, sessions.c.state, sessions.c.excluded)
@@ -58,16 +60,20 @@ def payments(running: Server, *, source: str, page: int) -> Payments:
         made = select(decisions).where(decisions.c.session.in_(names)).order_by(decisions.c.id)
         for row in connection.execute(made):
             if row.kind == "bonus":
-                bonuses[row.session] = bonuses.get(row.session, 0.0) + float(row.amount or 0)
+                # A bonus of 0 takes back what stands before it.
+                bonuses[row.session] = bonuses.get(row.session, 0.0) + float(row.amount) if row.amount else 0.0
             elif row.kind in {"approve", "reject"}:
                 verdicts[row.session] = row.kind
+        told = select(payments.c.session).where(payments.c.session.in_(names)).distinct()
+        listed = set(connection.execute(told).scalars())
     lines = [
         Due(
             row=row,
             decision=verdicts.get(row.session, ""),
             bonus=bonuses.get(row.session, 0.0),
+            listed=row.session in listed,
             failed=bool(row.excluded),
         )
         for row in rows
     ]
-    return Payments(lines=lines, total=int(total), open=int(open_))
+    return Owed(lines=lines, total=int(total), open=int(open_))
