@@ -58,7 +58,7 @@ class Answered:
     @property
     def details(self) -> str:
         """What else the trial type measured, as JSON with sorted keys."""
-        return json.dumps(_measured(self._more), sort_keys=True, separators=(",", ":"))
+        return json.dumps(measured(self._more), sort_keys=True, separators=(",", ":"))
 
     @property
     def _entry(self) -> str:
@@ -96,12 +96,12 @@ def answers(session: Row[Any], study: FrozenStudy, rows: Sequence[Row[Any]]) -> 
     return found
 
 
-def _measured(value: Any) -> Any:
+def measured(value: Any) -> Any:
     """Keep numbers, truth values and single tokens; what may be free text becomes null."""
     if isinstance(value, Mapping):
-        return {str(name): _measured(part) for name, part in value.items() if _TOKEN.match(str(name))}
+        return {str(name): measured(part) for name, part in value.items() if _TOKEN.match(str(name))}
     if isinstance(value, list):
-        return [_measured(part) for part in value]
+        return [measured(part) for part in value]
     if isinstance(value, str):
         return value if _TOKEN.match(value) else None
     if isinstance(value, float) and not math.isfinite(value):
@@ -110,7 +110,7 @@ def _measured(value: Any) -> Any:
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what `_measured` leaves out, with its place."""
+    """Yield what `measured` leaves out, with its place."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             place = str(key) if _TOKEN.match(str(key)) else "key"

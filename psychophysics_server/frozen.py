@@ -18,6 +18,8 @@ from stimuli.interface import check_words
 from stimuli.records import CellRow, StudyFile, TrialRow
 from stimuli.trials import Payload, parse_payload, pictures_of
 
+from .factors import Factor, read_factors
+
 PICTURE = re.compile(r"^pictures/([0-9a-f]{64})\.png$")
 DEFAULT_ATTEMPTS = 3
 """Practice attempts where the study's checks name no limit."""
@@ -100,6 +102,12 @@ class FrozenStudy:
         return {cell: {trial.trial_id: trial for trial in trials} for cell, trials in self.trials.items()}
 
     @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """The design's within-subject factors: columns of the export."""
+        given = (trial.factors for trials in self.trials.values() for trial in trials)
+        return read_factors(given, where=f"stimulus set {self.key}")
+
+    @cached_property
     def conditions(self) -> tuple[str, ...]:
         """Conditions that have cells, in the order of the study file."""
         present = {cell.condition for cell in self.cells}
@@ -131,7 +139,9 @@ def open_frozen(artifact: Artifact) -> FrozenStudy:
     )
     trials = {cell.cell: _trials(trial_table[trial_table["cell"] == cell.cell], where, cell.cell) for cell in cells}
     pictures = {found[1]: artifact.path / name for name in artifact.manifest["files"] if (found := PICTURE.match(name))}
-    return FrozenStudy(artifact, file, cells, trials, pictures)
+    frozen = FrozenStudy(artifact, file, cells, trials, pictures)
+    _ = frozen.factors  # a clash is told now, not when the answers are in
+    return frozen
 
 
 def _records(table: Any) -> Iterator[Any]:

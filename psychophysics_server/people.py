@@ -39,6 +39,8 @@ class PersonRows:
     answers: list[Answered] = field(repr=False, default_factory=list)
     """The answers the response rows were made of, in their order."""
     events: list[Row[Any]] = field(repr=False, default_factory=list)
+    opened_at: float = 0.0
+    """Server time of entry; it never leaves the server."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _person(study: FrozenStudy, row: Row[Any], held: _Batch, *, stale_s: float, 
         excluded=bool(reason),
         exclusion_reason=reason,
     )
-    return PersonRows(session, response_rows(row, study, given, reason=reason), given, rows)
+    return PersonRows(session, response_rows(row, study, given, reason=reason), given, rows, row.opened_at)
 
 
 def _trials(study: FrozenStudy, schedule: Sequence[Row[Any]]) -> tuple[Trial, ...]:
