@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
 from .admin.audit import note
+from .db import insert_once
 from .frozen import FrozenStudy
 from .tables import audit, studies
 
@@ -14,6 +16,11 @@ SERVER = "(server)"
 """Author of a pause that the server made when every place was filled."""
 PAUSE, RESUME = "paused", "resumed"
 """Actions in the audit log, which the dashboard writes as well."""
+
+
+def study_row(study: FrozenStudy, now: float) -> dict[str, Any]:
+    """Return the row of a study version that is seen for the first time."""
+    return {"stimuli": study.key, "study": study.file.study, "version": study.file.version, "first_served": now}
 
 
 def subject(study: FrozenStudy) -> str:
@@ -32,9 +39,9 @@ def paused_by(connection: Connection, study: FrozenStudy) -> str | None:
 
 def pause(connection: Connection, study: FrozenStudy, *, account: str, detail: str = "") -> bool:
     """Take no newcomers; returns False if the same holds already. A person's pause takes the place of the server's."""
-    if paused_by(connection, study) not in {None, SERVER} or (
-        account == SERVER and paused_by(connection, study) == SERVER
-    ):
+    insert_once(connection, studies, study_row(study, time.time()))
+    held = paused_by(connection, study)
+    if held not in {None, SERVER} or held == account:
         return False
     connection.execute(update(studies).where(studies.c.stimuli == study.key).values(paused_at=time.time()))
     note(connection, account, PAUSE, subject(study), detail)

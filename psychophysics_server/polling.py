@@ -52,6 +52,7 @@ def fetch_json(url: str, headers: Mapping[str, str]) -> Any:
         with urllib.request.build_opener(_Stay()).open(request, timeout=TIMEOUT_S) as answer:
             return json.loads(answer.read(LARGEST))
     except urllib.error.HTTPError as error:
+        error.close()
         raise LimenError(f"recruiter at {found.hostname}: answered {error.code}; is the token right?") from None
     except (OSError, ValueError) as error:
         raise LimenError(f"recruiter at {found.hostname}: cannot be asked ({type(error).__name__}).") from None

@@ -17,8 +17,13 @@ from stimuli.interface import words_of
 from stimuli.records import CellRow
 
 from .assign import assign, turned_away
+from .consent import consent_version
 from .db import Database, insert_once, insert_row, one
 from .frozen import FrozenStudy, Trial, cell_row
+from .gate import held_blocks
+from .lifecycle import AGE, ENDING, state_now
+from .pause import study_row
+from .quiz import held_tries, questions, quiz_state
 from .recruit_events import revisit
 from .schedule import Answer, practice_state, timeline
 from .tables import codes, events, participants, schedules, sessions, studies, tokens
@@ -74,7 +79,9 @@ def open_session(database: Database, study: FrozenStudy, entry: Entry, *, admit:
 
     def job(connection: Connection) -> Opened:
         now = time.time()
-        insert_once(connection, studies, _study_row(study, now))
+        insert_once(connection, studies, study_row(study, now))
+        # Where several processes write, one at a time looks who is there: no twin, no seed twice, no place twice.
+        connection.execute(select(studies.c.stimuli).filter_by(stimuli=study.key).with_for_update())
         claim = {
             "stimuli": study.key,
             "source": entry.source,
@@ -104,10 +111,6 @@ def open_session(database: Database, study: FrozenStudy, entry: Entry, *, admit:
 
     result: Opened = database.write(job)
     return result
-
-
-def _study_row(study: FrozenStudy, now: float) -> dict[str, Any]:
-    return {"stimuli": study.key, "study": study.file.study, "version": study.file.version, "first_served": now}
 
 
 def _seed(connection: Connection, study: FrozenStudy, source: str) -> int:
@@ -193,13 +196,17 @@ def answers_of(connection: Connection, session: str) -> list[Answer]:
 
 def view(connection: Connection, study: FrozenStudy, row: Row[Any]) -> Mapping[str, Any]:
     """Compose what `GET /api/session` answers (docs/wire.md, section 3)."""
-    texts = study.file.texts
+    texts, now = study.file.texts, time.time()
     assert texts is not None
     trials, answers = schedule_of(connection, study, row.session), answers_of(connection, row.session)
-    practice_ids = {trial.trial_id for trial in trials if trial.phase == "practice"}
+    blocks = held_blocks(connection, study, row.session, trials)
+    answered = blocks.answered
     query = select(events.c.kind).where(events.c.session == row.session).distinct()
     kinds = set(connection.execute(query).scalars())
-    code = one(connection, codes, session=row.session, kind="complete")
+    state = state_now(study, row, now)
+    code = one(connection, codes, session=row.session, kind=ENDING.get(state, "complete"))
+    seed = one(connection, schedules, session=row.session)
+    asked = questions(study, 0 if seed is None else seed.seed)
     return {
         "session": row.session,
         "study": {
@@ -209,21 +216,26 @@ def view(connection: Connection, study: FrozenStudy, row: Row[Any]) -> Mapping[s
             "stimuli": study.key,
             "minutes": study.file.recruitment.minutes,
         },
-        "state": row.state,
+        "state": state,
+        "reason": AGE if state == "EXPIRED" else row.reason,
         "next_seq": next_free(connection, row.session),
         "high_water": row.high_water,
         "chain": row.chain,
-        "idle_s": max(0.0, time.time() - row.last_seen),
+        "idle_s": max(0.0, now - row.last_seen),
         "language": study.file.language,
         "words": words_of(study.file),
-        "texts": texts.model_dump(),
-        "timeline": timeline(study, trials),
+        "texts": texts.model_dump(exclude={"quiz"}),
+        "consent_version": consent_version(study),
+        "display": study.file.display.model_dump(),
+        "resume": study.file.resume.model_dump(),
+        "timeline": timeline(study, trials, attempts=blocks.attempts, quiz=asked),
         "done": {
             "consent": row.consented_at is not None,
             "instructions": "instructions" in kinds,
             "debrief": "debrief" in kinds,
         },
+        "quiz": quiz_state(study, held_tries(connection, study, row.session)).public(),
         "practice": practice_state(trials, answers, study.attempts).public(),
-        "answered": [answer.trial_id for answer in answers if answer.trial_id not in practice_ids],
+        "answered": [trial.trial_id for trial in trials if trial.trial_id in answered],
         "code": None if code is None else code.code,
     }
