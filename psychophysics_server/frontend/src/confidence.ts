@@ -37,8 +37,9 @@ export class ConfidenceField {
     const { levels, low, high } = this.asked;
     const group = element("div", { class: "steps", role: "group", "aria-labelledby": "confidence" });
     for (let level = 1; level <= levels; level++) {
-      const label = `${fill(words.confidence.level, { level, levels })}${level === 1 ? `: ${low}` : level === levels ? `: ${high}` : ""}`;
-      const node = element("button", { type: "button", class: "button step", "aria-label": label, "aria-pressed": "false" }, String(level));
+      const anchor = level === 1 ? `: ${low}` : level === levels ? `: ${high}` : "";
+      const unseen = element("span", { class: "unseen" }, fill(words.confidence.level, { levels }) + anchor);
+      const node = element("button", { type: "button", class: "button step", "aria-pressed": "false" }, String(level), unseen);
       node.addEventListener("click", (event) => this.take(event, level));
       this.controls.push(node);
       group.append(node);

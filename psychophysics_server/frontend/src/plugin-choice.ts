@@ -141,20 +141,17 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
   private option(index: number): HTMLButtonElement {
     const face = this.payload.faces[index] ?? {};
     const node = button("", "quiet", (event) => this.pick(event, index));
-    const name = this.nameOf(this.payload.options[index]!);
     const pictured = (face.pictures?.length ?? 0) > 0;
     const label = face.label || (!pictured && !face.text ? String(index + 1) : "");
     node.className = `button option${pictured ? " pictured" : ""}`;
     const { layout, low, high } = this.payload;
-    const anchor = layout === "scale" ? (index === 0 ? low : index === this.payload.options.length - 1 ? high : "") : "";
-    node.setAttribute("aria-label", [name, face.label ? face.text : "", anchor].filter(Boolean).join(": "));
-    node.append(
-      ...[this.board(face, `option-${index + 1}`, name), label ? element("span", { class: "label" }, label) : null, face.text ? element("span", { class: "text" }, face.text) : null].filter(
-        (part) => part !== null,
-      ),
-    );
+    const anchor = layout === "scale" && (index === 0 ? low : index === this.payload.options.length - 1 ? high : "");
+    const caption = element("span", { class: "caption" }, label ? element("span", { class: "label" }, label) : null);
+    if (anchor) caption.append(element("span", { class: "unseen" }, `: ${anchor}`));
+    const board = this.board(face, `option-${index + 1}`, fill(words.choice.option, { i: index + 1 }));
+    node.append(...[board, caption, face.text ? element("span", { class: "text" }, face.text) : null].filter((part) => part !== null));
     const keys = this.keysOf(index);
-    if (keys.length) shortcut(node, keys.join(" "), keys[0]!);
+    if (keys.length) shortcut(node, keys.join(" "), keys[0]!, pictured ? caption : node);
     return node;
   }
 
@@ -218,7 +215,7 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
     const now = performance.now();
     if (this.picks.length === 0 && this.payload.options.length > 0) {
       const text = [element("strong", {}, words.choice.tooSlow), ` ${words.choice.tooSlowBody}`];
-      this.verdict.replaceChildren(element("p", { class: "told slow" }, element("span", { class: "mark", "aria-hidden": "true" }, "⏱"), ...text));
+      this.verdict.replaceChildren(element("p", { class: "told slow" }, element("span", { class: "mark", "aria-hidden": "true" }, "!"), ...text));
       window.setTimeout(() => this.finish(performance.now(), this.missed()), LATE_MS);
     } else if (this.submit) {
       for (const node of this.options) node.disabled = true;

@@ -93,17 +93,17 @@ class ForcedChoiceScreen extends ChoosingScreen<ForcedChoicePayload> {
     const picture = this.album.picture(this.payload.queries[index]!, `query-${index + 1}`, name);
     const letter = element("span", { class: "letter", "aria-hidden": "true" }, "AB"[index]!);
     if (this.levels > 0) {
-      const figure = element("figure", { class: "pictures" }, picture, letter);
-      const parts = [figure, this.steps(index, name)];
+      const parts = [element("figure", { class: "pictures" }, picture), element("div", { class: "graded" }, letter, this.steps(index, name))];
       // Where the pictures are stacked, the steps of both meet in the middle.
       return element("div", { class: "query" }, ...(this.stacked && index === 1 ? parts.reverse() : parts));
     }
     const node = button("", "quiet", (event) => this.pick(event, index));
     node.className = "button option query";
-    node.setAttribute("aria-label", fill(words.forcedChoice.choose, { query: name }));
     if (this.payload.confidence) node.setAttribute("aria-pressed", "false");
-    node.append(element("span", { class: "pictures" }, picture, letter));
-    shortcut(node, index === 0 ? "F ArrowLeft ArrowUp" : "J ArrowRight ArrowDown", "FJ"[index]!);
+    // Nothing covers a picture: its name and its key stand below.
+    const caption = element("span", { class: "caption" }, letter);
+    node.append(element("span", { class: "pictures" }, picture), caption);
+    shortcut(node, index === 0 ? "F ArrowLeft ArrowUp" : "J ArrowRight ArrowDown", "FJ"[index]!, caption);
     this.options.push(node);
     return node;
   }
@@ -112,10 +112,11 @@ class ForcedChoiceScreen extends ChoosingScreen<ForcedChoicePayload> {
     const { levels } = this;
     const group = element("div", { class: "steps", role: "group", "aria-label": name });
     gradeOrder(levels, this.stacked)[index]!.forEach((level, place) => {
-      const node = button(String(level), "quiet", (event) => this.grade(event, index, level));
+      const node = button("", "quiet", (event) => this.grade(event, index, level));
+      const [before = "", after = ""] = fill(words.forcedChoice.grade, { query: name, levels }).split("{level}");
+      node.append(element("span", { class: "unseen" }, before), String(level), element("span", { class: "unseen" }, after));
       const key = gradeKeys(levels)[index]![place] ?? "";
       node.className = "button option step";
-      node.setAttribute("aria-label", fill(words.forcedChoice.grade, { query: name, level, levels }));
       if (key) shortcut(node, key.toUpperCase(), key.toUpperCase());
       this.grades.push({ node, index, level, key });
       group.append(node);

@@ -34,10 +34,10 @@ export function inputOf(event: Event): string {
   return (event as MouseEvent).detail > 0 ? "mouse" : "key";
 }
 
-/** Name a button's keys for the eye and for assistive technology. */
-export function shortcut(node: HTMLElement, keys: string, shown: string): void {
+/** Name a button's keys for assistive technology, and for the eye in a part of the button. */
+export function shortcut(node: HTMLElement, keys: string, shown: string, part: HTMLElement = node): void {
   node.setAttribute("aria-keyshortcuts", keys);
-  node.append(element("kbd", { "aria-hidden": "true" }, shown));
+  part.append(element("kbd", { "aria-hidden": "true" }, shown));
 }
 
 type Control = HTMLElement & { disabled: boolean };
