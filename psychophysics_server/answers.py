@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 State = Literal["PRE", "ACTIVE", "COMPLETE", "SCREENED_OUT", "WITHDRAWN", "EXPIRED", "FAILED"]
 
@@ -53,6 +53,15 @@ class PracticeAnswer(Answer):
     over: bool
 
 
+class QuizAnswer(Answer):
+    """Where a person stands with the questions about the instructions."""
+
+    attempt: int
+    wrong: int
+    passed: bool
+    over: bool
+
+
 class EventsAnswer(Answer):
     """What became of a batch, sent after the commit."""
 
@@ -60,6 +69,8 @@ class EventsAnswer(Answer):
     high_water: int = Field(ge=0)
     feedback: dict[str, Any]
     practice: PracticeAnswer | None
+    quiz: QuizAnswer | None
+    state: State
     faults: dict[str, str]
 
 
@@ -85,6 +96,8 @@ class CompleteAnswer(Answer):
     url: str | None
     form: FormAnswer | None
     state: Literal["COMPLETE"]
+    deletion_token: str
+    """'' if this person has as many as they may."""
 
 
 class IncompleteAnswer(Answer):
@@ -98,18 +111,46 @@ class IncompleteAnswer(Answer):
     next_seq: int = Field(ge=1)
 
 
+class OverAnswer(Answer):
+    """The session has ended without its trials: `POST /api/outcome` tells more."""
+
+    error: Literal["over"]
+    message: str
+    state: State
+
+
+class UnfinishedAnswer(RootModel[IncompleteAnswer | OverAnswer]):
+    """What the server lacks for a code, or that none can come any more."""
+
+
 class ManualAnswer(Answer):
     """A code that a person reviews."""
 
     code: str
     url: str | None
     form: FormAnswer | None
+    deletion_token: str
+
+
+class OutcomeAnswer(Answer):
+    """How a session ended without its trials; `code` is null while it is open, and where none is due."""
+
+    state: State
+    reason: str
+    code: str | None
+    url: str | None
+    form: FormAnswer | None
+    deletion_token: str
 
 
 class WithdrawnAnswer(Answer):
     """The answers were deleted."""
 
     state: Literal["WITHDRAWN"]
+    code: str | None
+    """The recruiter's code of people who did not consent, if it has one."""
+    url: str | None
+    form: FormAnswer | None
 
 
 class WebhookAnswer(Answer):
@@ -129,7 +170,8 @@ class ReadyAnswer(Answer):
 
     ready: Literal[True]
     queue: int
-    free_mb: int
+    free_mb: int | None
+    """None where answers are written on another machine (PostgreSQL)."""
 
 
 class UnreadyAnswer(Answer):
@@ -138,7 +180,8 @@ class UnreadyAnswer(Answer):
     ready: Literal[False]
     message: str
     queue: int
-    free_mb: int
+    free_mb: int | None
+    """None where answers are written on another machine (PostgreSQL)."""
 
 
 class SessionAnswer(Answer):
@@ -153,9 +196,14 @@ class SessionAnswer(Answer):
     high_water: int = Field(ge=0)
     chain: str
     idle_s: float = Field(ge=0)
+    reason: str
     texts: dict[str, Any]
+    consent_version: str
+    display: dict[str, Any]
+    resume: dict[str, Any]
     timeline: list[dict[str, Any]]
     done: dict[str, bool]
+    quiz: QuizAnswer
     practice: PracticeAnswer
     answered: list[str]
     code: str | None
@@ -171,5 +219,6 @@ class StandingAnswer(Answer):
     stimuli: str
     time: float
     queue: int
-    free_mb: int
+    free_mb: int | None
+    """None where answers are written on another machine (PostgreSQL)."""
     cells: list[dict[str, Any]]

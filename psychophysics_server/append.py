@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Executable, bindparam, select, update
 from .chain import body_hash, link
 from .db import Database, insert_once, one
 from .frozen import FrozenStudy, Trial
+from .gate import Gate
 from .prepared import Prepared, insert_new
 from .schedule import practice_state
 from .sessions import answers_of
@@ -29,11 +30,15 @@ class Appended:
     unknown: bool = False
     """The token opens this session no longer."""
     gone: bool = False
+    stored: int = 0
+    """How many of the acknowledged were new."""
     acknowledged: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
     high_water: int = 0
     feedback: dict[str, Any] = field(default_factory=dict)
     practice: Mapping[str, Any] | None = None
+    quiz: Mapping[str, Any] | None = None
+    state: str = "ACTIVE"
     faults: dict[str, str] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
@@ -43,6 +48,8 @@ class Appended:
             "high_water": self.high_water,
             "feedback": self.feedback,
             "practice": self.practice,
+            "quiz": self.quiz,
+            "state": self.state,
             "faults": self.faults,
         }
 
@@ -64,13 +71,7 @@ class _Read:
     fault: str = ""
     trial: Trial | None = None
     body: TrialBody | None = None
-    accepted: bool = False
-
-    @property
-    def attempt(self) -> int:
-        if self.trial is None or self.body is None:
-            return 0
-        return self.body.attempt if self.trial.phase == "practice" else 1
+    attempt: int = 0
 
 
 class _Standing(NamedTuple):
@@ -81,6 +82,7 @@ class _Standing(NamedTuple):
     cell: str
     high_water: int
     chain: str
+    opened_at: float
     consented_at: float | None
     trial_ids: str | None
 
@@ -145,21 +147,23 @@ def _append(connection: Connection, study: FrozenStudy, row: _Standing, said: Se
         return Appended(gone=True)
     now = time.time()
     trials = _scheduled(study.trial_index[row.cell], row.trial_ids or "[]")
+    gate = Gate(connection, study, row, trials.values(), now=now)
     result = Appended()
-    consented = practised = False
+    practised = False
     for heard in said:
-        read = _judge(heard, trials, study)
-        fault = _store(connection, row.session, heard, read, now=now, result=result)
+        read = _judge(heard, trials, study, gate)
+        fault = _store(connection, heard, read, gate=gate, result=result)
         if fault is None:
             continue
         if fault:
             result.faults[str(heard.event.seq)] = fault
-        consented |= read.accepted and not fault
         practised |= read.trial is not None and read.trial.phase == "practice"
         _tell(read, fault, heard.event.seq, result)
-    if consented and row.consented_at is None:
-        values = {"consented_at": now} | ({"state": "ACTIVE"} if row.state == "PRE" else {})
-        connection.execute(update(sessions).where(sessions.c.session == row.session).values(**values))
+    if gate.values:
+        connection.execute(update(sessions).where(sessions.c.session == row.session).values(**gate.values))
+    result.state = gate.state
+    if any(heard.event.kind == "quiz" for heard in said):
+        result.quiz = gate.quiz.public()
     result.high_water, chain = _advance(connection, row)
     MOVED.run(connection, of=row.session, last_seen=now, high_water=result.high_water, chain=chain)
     if practised:
@@ -208,27 +212,27 @@ def _hear(event: Event) -> _Said:
     return _Said(event, body_hash(event.body), parsed, answer, fault)
 
 
-def _judge(said: _Said, trials: Mapping[str, Trial], study: FrozenStudy) -> _Read:
-    """Judge an event by itself; a faulty one is kept, told of, and never counted."""
+def _judge(said: _Said, trials: Mapping[str, Trial], study: FrozenStudy, gate: Gate) -> _Read:
+    """Judge an event by itself and by the life cycle; a faulty one is kept, told of, and never counted."""
     answer = said.answer
     if said.fault:
         return _Read(fault=said.fault)
     if answer is None:
-        return _Read(accepted=said.event.kind == "consent" and said.parsed.get("accepted") is True)
+        return _Read(fault=gate.fault(said.event.kind, said.parsed))
     trial = trials.get(answer.trial_id)
     if trial is None:
         return _Read(fault="this trial is not on the schedule of this session")
     fault = trial.shown.fault(answer.response, said.parsed)
     if not fault and trial.phase == "practice" and answer.attempt > study.attempts:
         fault = f"practice has at most {study.attempts} attempts"
-    return _Read(trial=trial, body=answer, fault=fault)
+    attempt = gate.attempt(trial, answer.attempt)
+    fault = fault or gate.fault("trial", said.parsed, trial, attempt)
+    return _Read(trial=trial, body=answer, attempt=attempt, fault=fault)
 
 
-def _store(
-    connection: Connection, session: str, said: _Said, read: _Read, *, now: float, result: Appended
-) -> str | None:
+def _store(connection: Connection, said: _Said, read: _Read, *, gate: Gate, result: Appended) -> str | None:
     """Insert one event; return the fault it is held with ('' if none), or None if its seq is taken by another body."""
-    event = said.event
+    event, session, now = said.event, gate.session, gate.now
     row = {
         "session": session,
         "seq": event.seq,
@@ -243,12 +247,16 @@ def _store(
     }
     if _insert(connection, row):
         result.acknowledged.append(event.seq)
+        result.stored += 1
+        if not read.fault:
+            gate.take(event.kind, said.parsed, read.trial, read.attempt)
         return read.fault
     held = one(connection, events, session=session, seq=event.seq)
     if held is None:  # its seq is free, so the one answer that its trial may have is held already
         row["fault"] = _repeat(connection, row)
         if _insert(connection, row):
             result.acknowledged.append(event.seq)
+            result.stored += 1
             return row["fault"]
         held = one(connection, events, session=session, seq=event.seq)
     if held is not None and held.body_hash == said.hashed and held.kind == event.kind:

@@ -1,4 +1,4 @@
-"""The end of a session: the completion handshake, the code for review, and withdrawal."""
+"""The end of a session: the completion handshake, the codes of other endings, withdrawal and erasure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from .checks import Verdict, failed, judge
 from .conduct import observed, store_verdicts
 from .db import Database, insert_row, one
 from .decisions import ANALYSIS, decision_on
+from .deletion import give, session_of
 from .frozen import FrozenStudy
+from .lifecycle import AGE, DECLINED, ENDING, OPEN, after, move, overdue
 from .rows import held_events
 from .schedule import missing_trials
 from .sessions import answers_of, next_free, schedule_of
 from .tables import alarms, check_values, codes, events, schedules, sessions, tombstones
 
 DrawCode = Callable[[], str]
+DrawOutcome = Callable[[str], str]
+"""Draws a code of the given kind (a key of `recruitment.OUTCOMES`)."""
+ERASED = "deletion token"
+"""Reason of an erasure by token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,8 @@ class Finished:
     """The outcome of a handshake: a code, or what is missing for it."""
 
     gone: bool = False
+    over: str = ""
+    """The state in which the session ended without its trials, '' if it did not."""
     code: str = ""
     consented: bool = True
     missing: list[int] = field(default_factory=list)
@@ -38,6 +46,15 @@ class Finished:
 
 def _locked(connection: Connection, session: str) -> Row[Any]:
     return connection.execute(select(sessions).filter_by(session=session).with_for_update()).one()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a session ended without its trials: its state and why, and the code it ends with ('' if none is due)."""
+
+    state: str
+    reason: str
+    code: str = ""
 
 
 def complete(
@@ -57,15 +74,18 @@ def complete(
         row = _locked(connection, session)
         if row.state == "WITHDRAWN":
             return Finished(gone=True)
+        now = time.time()
         released = one(connection, codes, session=session, kind="complete")
         if released is not None:
             return Finished(code=released.code)
+        if _expired(connection, study, row, now):
+            return Finished(over="EXPIRED")
+        if row.state not in OPEN:
+            return Finished(over=row.state)
         lacking = _lacking(connection, study, row, last_seq=last_seq, chain=chain)
         if lacking.missing or lacking.missing_trials or not lacking.chain_matches or not lacking.consented:
             return lacking
-        now = time.time()
-        values = {"state": "COMPLETE", "finished_at": now, "last_seen": now, "last_seq": last_seq}
-        connection.execute(update(sessions).where(sessions.c.session == session).values(**values))
+        move(connection, row, "complete", finished_at=now, last_seen=now, last_seq=last_seq)
         verdicts = _store_checks(connection, study, _locked(connection, session))
         if failed(verdicts) and decision_on(connection, session, ANALYSIS) is None:
             connection.execute(update(sessions).where(sessions.c.session == session).values(excluded=True))
@@ -73,6 +93,26 @@ def complete(
 
     finished: Finished = database.write(job)
     return finished
+
+
+def deletion_token(database: Database, session: str, bearer: str) -> str:
+    """Return the token with which this person erases their answers later, '' if they have as many as they may.
+
+    Parameters
+    ----------
+    bearer
+        The token their browser speaks with: the same one gives the same deletion token.
+    """
+    token: str = database.write(lambda connection: give(connection, session, bearer, now=time.time()))
+    return token
+
+
+def _expired(connection: Connection, study: FrozenStudy, row: Row[Any], now: float) -> bool:
+    """End a session that is overdue, at the first contact after that."""
+    if overdue(study, row, now):
+        move(connection, row, "expire", reason=AGE)
+        return True
+    return False
 
 
 def _lacking(connection: Connection, study: FrozenStudy, row: Row[Any], *, last_seq: int, chain: str) -> Finished:
@@ -119,20 +159,91 @@ def manual_code(database: Database, session: str, *, reason: str, draw: DrawCode
     return code
 
 
-def withdraw(database: Database, session: str, *, reason: str) -> None:
-    """Delete everything a person said and leave a tombstone; the claim stays, so that they cannot enter twice."""
+def screen_out(database: Database, session: str, *, reason: str) -> str:
+    """End a session for a reason that the study announced; returns the state it is in now.
 
-    def job(connection: Connection) -> None:
+    The place is open again. A session that has ended stays as it is.
+    """
+
+    def job(connection: Connection) -> str:
         row = _locked(connection, session)
-        if row.state == "WITHDRAWN":
-            return
-        count = select(func.count()).select_from(events).where(events.c.session == session)
-        deleted = connection.execute(count).scalar_one()
-        for table in (events, alarms, schedules, check_values):
-            connection.execute(delete(table).where(table.c.session == session))
-        values = {"state": "WITHDRAWN", "high_water": 0, "chain": "", "last_seq": None, "last_seen": time.time()}
-        connection.execute(update(sessions).where(sessions.c.session == session).values(**values))
-        stone = {"session": session, "reason": reason, "events_deleted": deleted, "server_time": time.time()}
-        insert_row(connection, tombstones, stone)
+        if after(row.state, "screen_out") is None:
+            return str(row.state)
+        now = time.time()
+        return move(connection, row, "screen_out", reason=reason, finished_at=now, last_seen=now)
 
-    database.write(job)
+    state: str = database.write(job)
+    return state
+
+
+def ending(database: Database, study: FrozenStudy, session: str, *, draw: DrawOutcome, wants_refusals: bool) -> Ending:
+    """Give a session that ended without its trials its code, the same each time it is asked for.
+
+    Parameters
+    ----------
+    draw
+        Draws a new code of a kind.
+    wants_refusals
+        Whether people who did not consent get a code (a recruiter sent them).
+    """
+
+    def job(connection: Connection) -> Ending:
+        row, now = _locked(connection, session), time.time()
+        if _expired(connection, study, row, now):
+            row = _locked(connection, session)
+        kind = ENDING.get(row.state, "")
+        if row.state == "WITHDRAWN" and row.reason == DECLINED and wants_refusals:
+            kind = "no_consent"
+        if not kind:
+            return Ending(state=row.state, reason=row.reason)
+        released = one(connection, codes, session=session, kind=kind)
+        code = (
+            _release(connection, session, kind, draw(kind), now=now, reason=row.reason)
+            if released is None
+            else str(released.code)
+        )
+        return Ending(state=row.state, reason=row.reason, code=code)
+
+    found: Ending = database.write(job)
+    return found
+
+
+def withdraw(database: Database, session: str, *, reason: str) -> None:
+    """Delete everything a person said and leave a tombstone; the claim stays, so that they cannot enter twice.
+
+    What is known of their consent stays as well: its version and time, without an answer.
+    """
+    database.write(lambda connection: _withdraw(connection, session, reason))
+
+
+def erase(database: Database, token: str) -> bool:
+    """Delete everything that the person with this deletion token said; False if nobody has it.
+
+    Saying it twice is fine. Where the link of a study to its people was cut, the token is not known any more.
+    """
+
+    def job(connection: Connection) -> bool:
+        session = session_of(connection, token)
+        if session is not None:
+            _withdraw(connection, session, ERASED)
+        return session is not None
+
+    erased: bool = database.write(job)
+    return erased
+
+
+def _withdraw(connection: Connection, session: str, reason: str) -> None:
+    row = _locked(connection, session)
+    if row.state == "WITHDRAWN":
+        return
+    count = select(func.count()).select_from(events).where(events.c.session == session)
+    deleted = connection.execute(count).scalar_one()
+    for table in (events, alarms, schedules, check_values):
+        connection.execute(delete(table).where(table.c.session == session))
+    now = time.time()
+    move(connection, row, "withdraw", reason=reason, high_water=0, chain="", last_seq=None, last_seen=now)
+    insert_row(
+        connection,
+        tombstones,
+        {"session": session, "reason": reason, "events_deleted": deleted, "server_time": now},
+    )

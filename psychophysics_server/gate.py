@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from .consent import consent_version
 from .frozen import FrozenStudy, Trial
@@ -18,6 +18,19 @@ JUDGED = frozenset({"consent", "quiz", "trial"})
 """Kinds of event that can count or not; the others only tell."""
 
 
+class Standing(Protocol):
+    """What the life cycle must know of a session's row."""
+
+    @property
+    def session(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def opened_at(self) -> float: ...
+    @property
+    def consented_at(self) -> float | None: ...
+
+
 class Gate:
     """One batch of one session before the life cycle; it reads the data base only where the study's rules need it.
 
@@ -25,11 +38,12 @@ class Gate:
     """
 
     def __init__(
-        self, connection: Connection, study: FrozenStudy, row: Row[Any], trials: Sequence[Trial], *, now: float
+        self, connection: Connection, study: FrozenStudy, row: Standing, trials: Collection[Trial], *, now: float
     ) -> None:
-        self._connection, self._study, self._row, self._trials, self._now = connection, study, row, trials, now
+        self._connection, self._study, self._row, self._trials = connection, study, row, trials
         self._tries: list[list[str]] | None = None
         self._held: Blocks | None = None
+        self.session, self.now = row.session, now
         self.values: dict[str, Any] = {}
         self.state: str = row.state
         if overdue(study, row, now):
@@ -39,7 +53,7 @@ class Gate:
     def quiz(self) -> Quiz:
         """Where the person stands with the questions."""
         if self._tries is None:
-            self._tries = held_tries(self._connection, self._study, self._row.session)
+            self._tries = held_tries(self._connection, self._study, self.session)
         return quiz_state(self._study, self._tries)
 
     def attempt(self, trial: Trial, given: int) -> int:
@@ -68,14 +82,14 @@ class Gate:
     def take(self, kind: str, body: Mapping[str, Any], trial: Trial | None = None, attempt: int = 1) -> None:
         """Follow an event that was just stored without a fault."""
         if kind == "consent" and body.get("accepted") is True and self._row.consented_at is None:
-            self.values |= {"consented_at": self._now, "consent_version": consent_version(self._study)}
+            self.values |= {"consented_at": self.now, "consent_version": consent_version(self._study)}
             if self.state == "PRE":
                 self._move("consent", "")
         elif kind == "quiz":
             assert self._tries is not None
             self._tries.append(body["answers"])
             if self.quiz.over and not self.quiz.passed:
-                self._move("screen_out", QUIZ, finished_at=self._now)
+                self._move("screen_out", QUIZ, finished_at=self.now)
         elif kind == "trial" and trial is not None and self._held is not None:
             self._held.answer(trial.trial_id, attempt)
         elif kind == "resume" and self.state == "ACTIVE":
@@ -83,10 +97,10 @@ class Gate:
 
     def _resume(self) -> None:
         policy = self._study.file.resume.policy
-        if policy == "restart_block":
-            self._blocks.interrupt()
+        if policy == "restart_block" and self._held is not None:
+            self._held.interrupt()
         elif policy == "refuse" and self._blocks.begun:
-            self._move("fail", RELOAD, finished_at=self._now)
+            self._move("fail", RELOAD, finished_at=self.now)
 
     def _move(self, act: Act, reason: str, **values: Any) -> None:
         reached = after(self.state, act)
@@ -97,20 +111,21 @@ class Gate:
     @property
     def _blocks(self) -> Blocks:
         if self._held is None:
-            self._held = held_blocks(self._connection, self._row.session, self._trials)
+            self._held = held_blocks(self._connection, self._study, self.session, self._trials)
         return self._held
 
 
-def held_blocks(connection: Connection, session: str, trials: Sequence[Trial]) -> Blocks:
-    """Follow a session's blocks through its held answers and interruptions."""
+def held_blocks(connection: Connection, study: FrozenStudy, session: str, trials: Collection[Trial]) -> Blocks:
+    """Follow a session's blocks through its held answers and, where a block is begun again, its interruptions."""
     query = select(events.c.kind, events.c.trial_id, events.c.attempt)
     query = query.where(
         events.c.session == session, events.c.kind.in_(("trial", "resume")), events.c.fault == ""
     ).order_by(events.c.seq)
-    blocks = Blocks(trials)
+    blocks = Blocks(tuple(trials))
+    restarts = study.file.resume.policy == "restart_block"
     for row in connection.execute(query):
-        if row.kind == "resume":
+        if row.kind == "resume" and restarts:
             blocks.interrupt()
-        else:
+        elif row.kind == "trial":
             blocks.answer(row.trial_id, row.attempt)
     return blocks

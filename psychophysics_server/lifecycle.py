@@ -70,7 +70,7 @@ def move(connection: Connection, row: Row[Any], act: Act, *, reason: str = "", *
     return reached
 
 
-def overdue(study: FrozenStudy, row: Row[Any], now: float) -> bool:
+def overdue(study: FrozenStudy, row: Any, now: float) -> bool:
     """Whether an open session is older than the study allows (`resume.max_age_hours`, from its opening)."""
     return row.state in OPEN and now - row.opened_at > 3600.0 * study.file.resume.max_age_hours
 

@@ -82,7 +82,7 @@ OPERATIONS: dict[str, Operation] = {
     "participant.session_complete": Operation(
         summary="Release the completion code if every event and every trial is held.",
         takes=wire.CompleteRequest,
-        gives={200: answers.CompleteAnswer, 409: answers.IncompleteAnswer},
+        gives={200: answers.CompleteAnswer, 409: answers.UnfinishedAnswer},
         errors=TOKEN | BODY,
         security="participant",
     ),
@@ -90,6 +90,20 @@ OPERATIONS: dict[str, Operation] = {
         summary="Give the code that a person reviews, so that nobody goes unpaid.",
         takes=wire.ReasonRequest,
         gives={200: answers.ManualAnswer},
+        errors=TOKEN | BODY,
+        security="participant",
+    ),
+    "participant.session_outcome": Operation(
+        summary="Give the code of a session that ended without its trials, and say why it ended.",
+        takes=wire.NoRequest,
+        gives={200: answers.OutcomeAnswer},
+        errors=TOKEN | BODY,
+        security="participant",
+    ),
+    "participant.session_unsuitable": Operation(
+        summary="End a session whose screen is not what the study needs; the place is open again.",
+        takes=wire.NoRequest,
+        gives={200: answers.OutcomeAnswer},
         errors=TOKEN | BODY,
         security="participant",
     ),
@@ -122,10 +136,15 @@ OPERATIONS: dict[str, Operation] = {
         summary="Whether a write goes through and newcomers may enter.",
         gives={200: answers.ReadyAnswer, 503: answers.UnreadyAnswer},
     ),
+    "operations.metrics": Operation(
+        summary="Metrics for Prometheus; for this machine, or for whoever holds the token.",
+        gives={200: "text/plain"},
+        errors={403: ("metrics",), 404: ("not_found",)},
+    ),
     "documentation.openapi": Operation(summary="This document.", gives={200: "application/json"}),
 }
 """Endpoint -> what its route takes, gives and refuses."""
-PAGES = frozenset({"static", "participant.root", "participant.page"})
+PAGES = frozenset({"static", "participant.root", "participant.page", "participant.erasure.form"})
 
 
 def is_page(endpoint: str) -> bool:

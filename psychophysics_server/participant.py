@@ -8,7 +8,7 @@ import re
 from typing import Any, TypeVar
 
 import pydantic
-from flask import Blueprint, Response, current_app, jsonify, redirect, render_template, request, send_file
+from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request, send_file
 from sqlalchemy import Row
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -19,15 +19,18 @@ from stimuli.interface import words_of
 from .app import BUILD, Refusal, built_files, server
 from .append import append
 from .db import one
-from .finish import complete, manual_code, withdraw
+from .erasure import erasure
+from .finish import complete, deletion_token, ending, manual_code, screen_out, withdraw
 from .frozen import FrozenStudy
+from .lifecycle import DEVICE
 from .recruitment import RECRUITED, BadIdentity
 from .security import IMMUTABLE, content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
 from .tables import participants, sessions
-from .wire import CompleteRequest, EventsRequest, OpenRequest, ReasonRequest, Request, sentence
+from .wire import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
 
 participant = Blueprint("participant", __name__)
+participant.register_blueprint(erasure)
 Body = TypeVar("Body", bound=Request)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _REFUSED = {
@@ -116,9 +119,7 @@ def page(study: str) -> tuple[str, int] | tuple[str, int, dict[str, str]]:
         text = f"The front-end is not built. Run `{BUILD}` in the project folder, then reload this page."
         return render_template("message.html", title="Front-end not built", text=text), 503
     words = json.dumps(words_of(file), ensure_ascii=False)
-    shown = render_template(
-        "participant.html", file=file, words=words, js=built["index.js"], css=built["index.css"]
-    )
+    shown = render_template("participant.html", file=file, words=words, js=built["index.js"], css=built["index.css"])
     # A recruiter may have to frame this page, and take its form (Mechanical Turk).
     policy = server().recruiter_of(server().study).policy
     return shown, 200, {"Content-Security-Policy": content_policy(**policy)}
@@ -209,7 +210,7 @@ def events_append() -> tuple[Response, int]:
     token = _bearer()
     session, study = _door(token)
     batch = _body(EventsRequest).events
-    done = append(server().database, study, session, batch, token=token_hash(token))
+    done = g.appended = append(server().database, study, session, batch, token=token_hash(token))
     if done.unknown:
         server().doors.forget(token_hash(token))
         raise _unknown()
@@ -238,6 +239,8 @@ def session_complete() -> Response:
     )
     if done.gone:
         raise _gone()
+    if done.over:
+        raise Refusal(409, "over", "This session has ended already.", state=done.over)
     if not done.code:
         raise Refusal(
             409,
@@ -248,7 +251,9 @@ def session_complete() -> Response:
             chain_matches=done.chain_matches,
             next_seq=done.next_seq,
         )
-    return jsonify({"code": done.code, **_way_back(row, study, done.code), "state": "COMPLETE"})
+    token = deletion_token(server().database, row.session, _bearer())
+    back = _way_back(row, study, done.code)
+    return jsonify({"code": done.code, **back, "state": "COMPLETE", "deletion_token": token})
 
 
 def _way_back(row: Row[Any], study: FrozenStudy, code: str) -> dict[str, Any]:
@@ -275,12 +280,51 @@ def session_manual() -> Response:
     if code is None:
         raise _gone()
     current_app.logger.error("alarm: session %s was given a code for review", row.session)
-    return jsonify({"code": code, **_way_back(row, study, code)})
+    token = deletion_token(server().database, row.session, _bearer())
+    return jsonify({"code": code, **_way_back(row, study, code), "deletion_token": token})
+
+
+@participant.post("/api/outcome")
+def session_outcome() -> Response:
+    """Give the code of a session that ended without its trials, and say why it ended."""
+    row, study = _session()
+    _body(NoRequest)
+    return jsonify(_outcome(row, study))
+
+
+def _outcome(row: Row[Any], study: FrozenStudy) -> dict[str, Any]:
+    recruiter, database = server().recruiter_of(study), server().database
+    found = ending(
+        database,
+        study,
+        row.session,
+        draw=lambda kind: recruiter.new_code(study.file.recruitment, row.source, kind),
+        wants_refusals="no_consent" in recruiter.codes and row.source in RECRUITED,
+    )
+    kept = found.code and found.state != "WITHDRAWN"
+    back = _way_back(row, study, found.code) if found.code else {"url": None, "form": None}
+    token = deletion_token(database, row.session, _bearer()) if kept else ""
+    told = {"state": found.state, "reason": found.reason, "code": found.code or None}
+    return {**told, **back, "deletion_token": token}
+
+
+@participant.post("/api/unsuitable")
+def session_unsuitable() -> Response:
+    """End a session whose screen is not what the study needs, as the person says; the place is open again."""
+    row, study = _session()
+    _body(NoRequest)
+    display = study.file.display
+    if display.mobile and not display.min_width and not display.min_height:
+        raise Refusal(400, "bad_request", "This study asks nothing of the screen.")
+    if screen_out(server().database, row.session, reason=DEVICE) == "WITHDRAWN":
+        raise _gone()
+    return jsonify(_outcome(row, study))
 
 
 @participant.post("/api/withdraw")
 def session_withdraw() -> Response:
     """Delete this person's answers."""
-    row, _ = _session()
+    row, study = _session()
     withdraw(server().database, row.session, reason=_body(ReasonRequest).reason)
-    return jsonify({"state": "WITHDRAWN"})
+    found = _outcome(row, study)
+    return jsonify({name: found[name] for name in ("state", "code", "url", "form")})

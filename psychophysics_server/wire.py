@@ -74,6 +74,10 @@ class ReasonRequest(Request):
     reason: Annotated[Text, Field(max_length=500)] = ""
 
 
+class NoRequest(Request):
+    """`POST /api/outcome` and `POST /api/unsuitable`: nothing is said."""
+
+
 class TrialBody(BaseModel):
     """What a `trial` event's body says; further keys stay in the body."""
 
