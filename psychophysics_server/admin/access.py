@@ -15,6 +15,7 @@ from bench.registry import LimenError
 
 from ..app import Refusal, server
 from ..db import Busy, WriteFailed
+from ..security import content_policy
 from .accounts import Who, any_account, who_is
 
 admin = Blueprint(
@@ -148,8 +149,5 @@ def _http(error: HTTPException) -> Any:
 @admin.after_request
 def _policy(response: BaseResponse) -> BaseResponse:
     """The dashboard has forms of its own; nothing else is allowed beyond the participants' policy."""
-    response.headers["Content-Security-Policy"] = (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    )
+    response.headers["Content-Security-Policy"] = content_policy(form_action="'self'")
     return response

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stimuli.interface import words_of
+
 from ..frozen import FrozenStudy
 from ..schedule import public_trial
 from .person import Shown
@@ -20,6 +22,11 @@ def replayed(study: FrozenStudy, shown: Shown) -> str:
         "expected": shown.trial.expected,
     }
     return json.dumps(facts, ensure_ascii=False)
+
+
+def shown_words(study: FrozenStudy) -> str:
+    """Return the interface's words in the study's language, as JSON."""
+    return json.dumps(words_of(study.file), ensure_ascii=False)
 
 
 def replay_files(folder: Path) -> dict[str, str] | None:

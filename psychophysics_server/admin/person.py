@@ -32,6 +32,11 @@ class Shown:
     pictures: Sequence[tuple[str, str]]
     """(role, hash) in displayed order; the examples within reach come last."""
 
+    def place(self, option: str) -> str:
+        """Say where an option stood, '' if it was none of the options."""
+        options = self.trial.options
+        return f" ({options.index(option) + 1} of {len(options)} shown)" if option in options else ""
+
     @property
     def last(self) -> Mapping[str, Any] | None:
         """The body of the newest answer."""

@@ -27,7 +27,7 @@ def api_standing() -> Response:
         "stimuli": running.study.key,
         "time": now,
         "queue": running.database.writer.waiting,
-        "free_mb": int(running.free_mb()),
+        "free_mb": running.disk_mb,
         **asdict(found),
     }
     return jsonify(facts)

@@ -20,7 +20,7 @@ from . import shaping as _shaping  # noqa: F401  registers the templates' filter
 from .access import ANYONE, NO_ACCOUNT, admin, any_account, route, who
 from .accounts import sign_in, sign_out
 from .acts import alarm_bodies, reveal, set_pause
-from .bundle import replay_files, replayed
+from .bundle import replay_files, replayed, shown_words
 from .download import packed, zipped
 from .figures import overview
 from .owed import owed
@@ -157,6 +157,7 @@ def replayed_trial(name: str, number: int) -> Any:
         shown=shown,
         count=len(trials),
         payload=replayed(found.study, shown),
+        words=shown_words(found.study),
         files=replay_files(server().config.static / "dist"),
     )
 

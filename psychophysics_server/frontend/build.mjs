@@ -1,4 +1,4 @@
-/** Bundle the participant's page into a folder: hashed names, manifest.json, THIRD_PARTY_LICENSES.txt. */
+/** Bundle the participant's page, and the replay of one trial, into a folder: hashed names, manifest.json, THIRD_PARTY_LICENSES.txt. */
 
 import { readFileSync, writeFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -45,7 +45,7 @@ function licenceOf(name) {
 
 const result = await build({
   absWorkingDir: here,
-  entryPoints: { index: "src/index.ts" },
+  entryPoints: { index: "src/index.ts", replay: "src/replay.ts" },
   outdir: out,
   entryNames: "[name]-[hash]",
   bundle: true,
@@ -59,9 +59,13 @@ const result = await build({
 });
 
 mkdirSync(out, { recursive: true });
-const files = Object.keys(result.metafile.outputs).map((path) => basename(path));
 const manifest = {};
-for (const kind of ["js", "css"]) manifest[`index.${kind}`] = files.find((file) => file.endsWith(`.${kind}`));
+for (const [path, { entryPoint, cssBundle }] of Object.entries(result.metafile.outputs)) {
+  if (!entryPoint) continue;
+  const name = basename(entryPoint, ".ts");
+  manifest[`${name}.js`] = basename(path);
+  if (cssBundle) manifest[`${name}.css`] = basename(cssBundle);
+}
 if (!manifest["index.js"] || !existsSync(join(out, manifest["index.js"]))) throw new Error("no index.js was built");
 const packages = packagesOf(Object.keys(result.metafile.inputs));
 const licences = packages.map(licenceOf).join("\n" + "=".repeat(80) + "\n\n");
