@@ -119,6 +119,12 @@ class Server:
             return 0.0
 
     @property
+    def disk_mb(self) -> int | None:
+        """Whole MB of free disk; None if the answers are written on another machine."""
+        free = self.free_mb()
+        return None if math.isinf(free) else int(free)
+
+    @property
     def admits(self) -> bool:
         """Whether there is disk left for newcomers."""
         return self.free_mb() >= self.config.disk_limit_mb

@@ -22,6 +22,7 @@ from bench.registry import LimenError
 from . import migrations
 from .engines import database_name, database_url, is_sqlite, open_engine
 from .tables import events, meta, metadata, sessions
+from .writer import plainly
 
 ROWS = 1000
 """Rows copied at a time."""
@@ -213,8 +214,7 @@ def _connect(target: str | Path, role: str) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise LimenError(f"data base {database_name(target)}: cannot be used ({reason}).") from None
+        raise LimenError(f"data base {database_name(target)}: cannot be used ({plainly(error)}).") from None
     finally:
         engine.dispose()
 

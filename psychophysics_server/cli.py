@@ -13,6 +13,7 @@ import click
 
 from .admin.commands import COMMANDS as ADMIN_COMMANDS
 from .researcher_cli import COMMANDS
+from .storage_cli import COMMANDS as STORAGE_COMMANDS
 from .terminal import existing, open_console, print_rows, print_table, study_options
 
 
@@ -21,7 +22,7 @@ def study() -> None:
     """Protocols; serve a study, simulate people, export."""
 
 
-for command in (*COMMANDS, *ADMIN_COMMANDS):
+for command in (*COMMANDS, *ADMIN_COMMANDS, *STORAGE_COMMANDS):
     study.add_command(command)
 
 
@@ -34,6 +35,12 @@ for command in (*COMMANDS, *ADMIN_COMMANDS):
 @click.option("--allowed-host", "hosts", multiple=True, help="Host name to answer to; may be repeated [any].")
 @click.option("--behind-proxy", is_flag=True, help="A proxy with TLS stands in front and sets X-Forwarded-Proto.")
 @click.option("--stale-minutes", type=click.FloatRange(min=1), help="Silence after which a place is open again.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; PostgreSQL only if several."
+)
+@click.option(
+    "--log", default="text", show_default=True, type=click.Choice(["text", "json"]), help="json has a line a request."
+)
 def serve(
     study_path: Path,
     store: str,
@@ -45,6 +52,8 @@ def serve(
     hosts: tuple[str, ...],
     behind_proxy: bool,
     stale_minutes: float,
+    workers: int,
+    log: Any,
 ) -> None:
     """Serve a study under gunicorn until SIGTERM."""
     from .app import ServerConfig, new_preview_key, new_secret_key
@@ -69,7 +78,7 @@ def serve(
         hosts=hosts,
         behind_proxy=behind_proxy,
     )
-    run(config, host=host, port=port, announce=lambda: _announce(config, host, port))
+    run(config, host=host, port=port, announce=lambda: _announce(config, host, port), workers=workers, log=log)
 
 
 def _announce(config: Any, host: str, port: int) -> None:

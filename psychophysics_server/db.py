@@ -15,7 +15,7 @@ from bench.registry import LimenError
 
 from .engines import check_durable, database_name, database_url, is_sqlite, open_engine
 from .migrations import prepare
-from .writer import Busy, Job, WriteFailed, Writer
+from .writer import Busy, Job, WriteFailed, Writer, plainly
 
 __all__ = [
     "Busy",
@@ -69,8 +69,7 @@ class Database:
                 prepare(connection, name, make=make)
         except SQLAlchemyError as error:
             self._dispose()
-            reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-            raise LimenError(f"data base {name}: cannot be opened ({reason}).") from None
+            raise LimenError(f"data base {name}: cannot be opened ({plainly(error)}).") from None
         except LimenError:
             self._dispose()
             raise
@@ -84,6 +83,12 @@ class Database:
     def write(self, job: Job) -> Any:
         """Run a job in the writer thread; returns once it is on disk."""
         return self.writer.run(job)
+
+    def compact(self) -> None:
+        """Write SQLite's log back into the file, so that what was erased is in neither; PostgreSQL vacuums by itself."""
+        if is_sqlite(self.url):
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Drain the writer and close every connection."""

@@ -1,17 +1,39 @@
-"""Whether the server lives, and whether it can really take an answer."""
+"""Whether the server lives, whether it can really take an answer, what it did, and a line a request in the log."""
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
+import logging
+import os
+import re
+import secrets
 import time
 
-from flask import Blueprint, Response, jsonify
-from sqlalchemy import Connection, delete
+from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask.blueprints import BlueprintSetupState
+from sqlalchemy import Connection, update
 
-from .app import server
-from .db import Busy, WriteFailed, insert_row
+from .app import Refusal, server
+from .db import Busy, WriteFailed, insert_once
+from .metrics import metrics_of
+from .sessions import token_hash
 from .tables import meta
 
 operations = Blueprint("operations", __name__)
+READY_S = 5.0
+"""A server whose data base needs longer than this for one row is not ready."""
+TOKEN = "LIMEN_METRICS_TOKEN"
+"""Environment: whoever sends it as a bearer token may read the metrics from anywhere."""
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_log = logging.getLogger("psychophysics_server.requests")
+
+
+@operations.record
+def _count_from_the_start(state: BlueprintSetupState) -> None:
+    if "limen" in state.app.extensions:
+        metrics_of(state.app)
 
 
 @operations.get("/healthz")
@@ -26,17 +48,81 @@ def readyz() -> tuple[Response, int]:
     running = server()
     facts = {
         "queue": running.database.writer.waiting,
-        "free_mb": None if running.database.folder is None else int(running.free_mb()),
+        "free_mb": running.disk_mb,
     }
-
-    def touch(connection: Connection) -> None:
-        connection.execute(delete(meta).where(meta.c.name == "ready"))
-        insert_row(connection, meta, {"name": "ready", "value": str(time.time())})
-
     try:
-        running.database.write(touch)
+        running.database.writer.run(_touch, timeout=READY_S)
     except (Busy, WriteFailed):
         return jsonify({"ready": False, "message": "the data base takes no writes", **facts}), 503
     if not running.admits:
         return jsonify({"ready": False, "message": "the disk is nearly full", **facts}), 503
     return jsonify({"ready": True, **facts}), 200
+
+
+def _touch(connection: Connection) -> None:
+    row = {"name": "ready", "value": str(time.time())}
+    if not insert_once(connection, meta, row):
+        connection.execute(update(meta).where(meta.c.name == "ready").values(value=row["value"]))
+
+
+@operations.get("/metrics")
+def metrics() -> Response:
+    """Show the metrics, to this machine or to whoever holds the token."""
+    if not _may_read_metrics():
+        raise Refusal(403, "metrics", f"Metrics are for this machine, or for a bearer token that matches {TOKEN}.")
+    held = metrics_of(current_app)
+    if held is None:
+        raise Refusal(404, "not_found", "There are no metrics here; the server needs `pip install 'limen[metrics]'`.")
+    text, kind = held.page()
+    return Response(text, content_type=kind)
+
+
+def _may_read_metrics() -> bool:
+    wanted = os.environ.get(TOKEN, "")
+    if wanted:
+        return hmac.compare_digest(_bearer().encode(), wanted.encode())
+    if any(name in request.headers for name in FORWARDED):
+        return False  # a proxy on this machine speaks for somebody else
+    try:
+        return ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _bearer() -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+@operations.before_app_request
+def _begin() -> None:
+    g.began = time.perf_counter()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+@operations.after_app_request
+def _end(response: Response) -> Response:
+    """Count the request and write its line: the route as it is declared, never what was typed."""
+    seconds = time.perf_counter() - g.get("began", time.perf_counter())
+    counted = metrics_of(current_app)
+    if counted is not None:
+        counted.answered(request.endpoint, response, seconds)
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("answered", extra=_facts(response, seconds))
+    return response
+
+
+def _facts(response: Response, seconds: float) -> dict[str, object]:
+    token, running = _bearer(), server()
+    door = running.doors.get(token_hash(token)) if token else None
+    return {
+        "request": g.get("request_id"),
+        "study": running.study.file.study if door is None else door[1].file.study,
+        "session": None if door is None else door[0],
+        "method": request.method if request.method in {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other",
+        "route": None if request.url_rule is None else request.url_rule.rule,
+        "status": response.status_code,
+        "ms": round(1000 * seconds, 3),
+    }

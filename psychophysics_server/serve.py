@@ -1,10 +1,17 @@
-"""The server process: gunicorn, one process with many threads, because one process keeps one writer."""
+"""The server process: gunicorn with many threads; one process on SQLite, as many as wanted on PostgreSQL.
+
+One process keeps one writer, so that all who wait share a commit; on PostgreSQL rows are locked between processes.
+"""
 
 from __future__ import annotations
 
+import atexit
+import importlib.util
 import ipaddress
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +22,9 @@ from bench.registry import LimenError
 
 from .app import ServerConfig, create_app
 from .db import Database
+from .engines import database_url, is_sqlite
+from .logs import Form, configuration
+from .metrics import SHARED
 from .worker import PatientWorker
 
 THREADS = 16
@@ -39,26 +49,46 @@ class Embedded(BaseApplication):
         return self.flask
 
 
-def serve(config: ServerConfig, *, host: str, port: int, announce: Callable[[], None]) -> None:
+def serve(
+    config: ServerConfig,
+    *,
+    host: str,
+    port: int,
+    announce: Callable[[], None],
+    workers: int = 1,
+    log: Form = "text",
+) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered and the queue is committed before the end.
 
     Parameters
     ----------
     announce
         Called once the socket listens.
+    workers
+        Processes; more than one needs PostgreSQL.
+    log
+        'text' tells of what needs a person's eye; 'json' of every request as well.
 
     Raises
     ------
     LimenError
-        If the port is taken, the data base cannot be opened, or --dev would face a network.
+        If the port is taken, the data base cannot be opened, several processes would share an SQLite file, or --dev
+        would face a network.
     """
+    if workers > 1 and is_sqlite(database_url(config.database)):
+        raise LimenError(
+            f"server, workers {workers}: SQLite has one writer, so one process serves it; allowed is 1, or more with "
+            "--db postgresql+psycopg://…"
+        )
     if config.dev and not _loopback(host):
         raise LimenError(f"server, host '{host}': --dev may never face a network; allowed are 127.0.0.1 and localhost.")
     _check_port(host, port)
     Database(config.database).close()
+    if workers > 1:
+        _share_metrics()
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        "workers": 1,
+        "workers": workers,
         "threads": THREADS,
         "worker_class": PatientWorker,
         "forwarded_allow_ips": "",
@@ -72,6 +102,8 @@ def serve(config: ServerConfig, *, host: str, port: int, announce: Callable[[], 
         "proc_name": "limen",
         "when_ready": lambda _: announce(),
         "worker_exit": _drain,
+        "child_exit": _forget,
+        "logconfig_dict": configuration(log),
     }
     Embedded(config, options).run()
 
@@ -80,6 +112,21 @@ def _drain(arbiter: Any, worker: Any) -> None:
     application = getattr(worker.app, "flask", None)
     if application is not None:
         application.extensions["limen"].close()
+
+
+def _share_metrics() -> None:
+    """Let the processes add their metrics up, in a folder that lasts as long as the server."""
+    folder = tempfile.mkdtemp(prefix="limen-metrics-")
+    os.environ[SHARED] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _forget(arbiter: Any, worker: Any) -> None:
+    """Take the gauges of a process that ended out of the sum."""
+    if os.environ.get(SHARED) and importlib.util.find_spec("prometheus_client") is not None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def _loopback(host: str) -> bool:

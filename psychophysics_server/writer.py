@@ -194,12 +194,12 @@ class Writer:
         try:
             connection = self._engine.connect()
         except SQLAlchemyError as error:
-            raise _Unreachable(str(error)) from None
+            raise _Unreachable(plainly(error)) from None
         with connection:
             try:
                 transaction = connection.begin()
             except SQLAlchemyError as error:
-                raise _Unreachable(str(error)) from None
+                raise _Unreachable(plainly(error)) from None
             with transaction:
                 results = [job(connection) for job in jobs]
                 if self.before_commit is not None:
@@ -219,4 +219,12 @@ def _collided(error: DBAPIError) -> bool:
 def _fail(items: list[_Item], error: BaseException) -> None:
     wrapped = isinstance(error, (SQLAlchemyError, OSError, _Unreachable)) or not isinstance(error, Exception)
     for item in items:
-        item.future.set_exception(WriteFailed(str(error) or type(error).__name__) if wrapped else error)
+        item.future.set_exception(WriteFailed(plainly(error)) if wrapped else error)
+
+
+def plainly(error: BaseException) -> str:
+    """Say why the data base refused, without the statement and without a value: PostgreSQL's details hold whole keys."""
+    cause = getattr(error, "orig", None) or error
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+    lines = str(primary or cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
