@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 from .db import Busy, Database, WriteFailed
 from .doors import Doors
 from .frozen import FrozenStudy, Library
+from .ratelimit import Limits
 from .recruitment import Recruiter, open_recruiter
 from .security import refuse_to_start, secure
 
@@ -100,6 +101,7 @@ class Server:
         self.database = Database(config.database, capacity=config.capacity)
         self.failures: deque[Failure] = deque(maxlen=20)
         self.doors = Doors()
+        self.limits = Limits()
         self._recruiters: dict[str, Recruiter] = {}
         self.recruiter_of(self.study)
 

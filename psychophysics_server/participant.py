@@ -23,6 +23,7 @@ from .erasure import erasure
 from .finish import complete, deletion_token, ending, manual_code, screen_out, withdraw
 from .frozen import FrozenStudy
 from .lifecycle import DEVICE
+from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
 from .security import IMMUTABLE, content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
@@ -79,7 +80,15 @@ def _door(token: str) -> tuple[str, FrozenStudy]:
         row, study = _session()
         held = (row.session, study)
         doors.put(hashed, *held)
+    else:
+        _within(server().limits.session, held[0])
     return held
+
+
+def _within(buckets: Buckets, key: str) -> None:
+    """Refuse for a moment whoever asks far more often than a person could."""
+    if buckets.wait(key):
+        raise Refusal(503, "busy", "There are too many requests; please wait a moment.")
 
 
 def _session() -> tuple[Row[Any], FrozenStudy]:
@@ -90,6 +99,7 @@ def _session() -> tuple[Row[Any], FrozenStudy]:
         row = None if name is None else one(connection, sessions, session=name)
     if row is None:
         raise _unknown()
+    _within(running.limits.session, row.session)
     try:
         return row, running.library.by_key(row.stimuli)
     except LimenError:
@@ -168,6 +178,7 @@ def sessions_open() -> tuple[Response, int]:
     if wanted.study != running.study.file.study:
         raise Refusal(404, "not_found", "There is no study at this address. Please check the link.")
     entry = _entry(wanted)
+    _within(running.limits.start, f"{running.study.key}/{entry.source}")
     opened = open_session(running.database, running.study, entry, admit=running.admits, stale_s=running.config.stale_s)
     if opened.refused:
         raise _turned_away(opened.refused, entry)
