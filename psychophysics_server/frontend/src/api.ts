@@ -1,6 +1,6 @@
 /** The study server's endpoints, with the bearer token in a header and every failure as one kind of error. */
 
-import type { BatchAnswer, Opened, Release, SentEvent, SessionState } from "./wire";
+import type { BatchAnswer, Opened, Recognition, Release, SentEvent, SessionState } from "./wire";
 
 /** A refusal or no answer at all; `final` means that the same request can never succeed. */
 export class ApiError extends Error {
@@ -53,6 +53,11 @@ export class Api {
       if (error instanceof ApiError && error.slug === "conflict") return error.data as unknown as BatchAnswer;
       throw error;
     }
+  }
+
+  /** Ask the server's network what it recognises in these boxes. */
+  ask(trialId: string, boxes: readonly [number, number][]): Promise<Recognition> {
+    return this.call("POST", "/api/oracle", { trial_id: trialId, boxes }) as Promise<Recognition>;
   }
 
   /** Last words of a closing page; nothing relies on them. */

@@ -1,6 +1,7 @@
 /** Starts the participant's page and holds its parts together. */
 
 import "./style.css";
+import "./reveal.css";
 import "./trials.css";
 
 import { type Api, ApiError } from "./api";
@@ -45,6 +46,7 @@ class Visit {
       pictures: new Pictures(loadPicture, dropPicture),
       told,
       simulation: this.simulation,
+      ask: (trialId, boxes) => this.api.ask(trialId, boxes),
       decline: () => this.withdraw("no consent", words.declined),
       complete: () => this.complete(state),
       onTrial: (trialId) => (onScreen = trialId),

@@ -4,7 +4,7 @@ import type { Album } from "./album";
 import { watchConduct } from "./conduct";
 import { button, element } from "./dom";
 import { browserClock, FrameMeter, painted, responseTime } from "./timing";
-import type { Payload, Verdict } from "./wire";
+import type { Payload, Recognition, Verdict } from "./wire";
 import { fill, words } from "./words";
 
 /** Parameters of a trial, the same for every type. */
@@ -14,6 +14,8 @@ export interface TrialParameters<P extends Payload> {
   position: string;
   /** If given: is told the answer, resolves with `{correct, expected}`, which is then shown. */
   judge: ((data: Data) => Promise<Verdict | null>) | null;
+  /** If given: asks the server's network what it recognises in these boxes (`reveal`). */
+  ask?: ((boxes: [number, number][]) => Promise<Recognition>) | null;
 }
 
 export type Data = Record<string, unknown>;

@@ -10,7 +10,7 @@ import { introduction, position } from "./phrases";
 import type { Fault, Pictures } from "./pictures";
 import type { Shell } from "./shell";
 import { picturesOf, trialType } from "./trials";
-import type { PracticeState, SessionState, Step, Trial, Verdict } from "./wire";
+import type { PracticeState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
 import { words } from "./words";
 
 const AHEAD = 4;
@@ -24,6 +24,8 @@ export interface Surroundings {
   /** What the server has said of practice and of answers so far. */
   told: { practice: PracticeState | null; verdicts: Map<number, Verdict> };
   simulation: Simulation;
+  /** Ask the server's network what it recognises (`reveal`). */
+  ask: (trialId: string, boxes: [number, number][]) => Promise<Recognition>;
   decline: () => Promise<void>;
   complete: () => Promise<void>;
   /** The trial on the screen, for the record of lost focus. */
@@ -179,6 +181,7 @@ export class Study {
       payload,
       position: position(payload),
       open: (display: HTMLElement) => openAlbum(display, picturesOf(payload), pictures, failed),
+      ask: (boxes: [number, number][]) => this.around.ask(trial.trial_id, boxes),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
       on_start: () => {
         onTrial(trial.trial_id);

@@ -4,6 +4,7 @@ import type { trialPlugin } from "./plugin";
 import { ChoicePlugin } from "./plugin-choice";
 import { ForcedChoicePlugin } from "./plugin-forced-choice";
 import { PredictPlugin } from "./plugin-predict";
+import { RevealPlugin } from "./plugin-reveal";
 import type { Trial } from "./wire";
 
 type Plugin = ReturnType<typeof trialPlugin>;
@@ -12,6 +13,7 @@ const TYPES: Record<string, Plugin> = {
   predict: PredictPlugin,
   forced_choice: ForcedChoicePlugin,
   choice: ChoicePlugin,
+  reveal: RevealPlugin,
 };
 
 /** Return a trial's plugin; a study that asks for one this page does not have cannot go on. */

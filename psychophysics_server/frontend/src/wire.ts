@@ -176,6 +176,13 @@ export interface SessionState {
   code: string | null;
 }
 
+/** What the server's network recognises in what was uncovered: classes with scores, and the rank of the true one. */
+export interface Recognition {
+  top: [string, number][];
+  rank: number | null;
+  won: boolean;
+}
+
 export interface Opened {
   session: string;
   token: string;
