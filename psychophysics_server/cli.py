@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .admin.commands import COMMANDS as ADMIN_COMMANDS
+from .bots_cli import COMMANDS as BOTS_COMMANDS
 from .researcher_cli import COMMANDS
 from .storage_cli import COMMANDS as STORAGE_COMMANDS
 from .terminal import existing, open_console, print_rows, print_table, study_options
@@ -22,7 +21,7 @@ def study() -> None:
     """Protocols; serve a study, simulate people, export."""
 
 
-for command in (*COMMANDS, *ADMIN_COMMANDS, *STORAGE_COMMANDS):
+for command in (*COMMANDS, *ADMIN_COMMANDS, *BOTS_COMMANDS, *STORAGE_COMMANDS):
     study.add_command(command)
 
 
@@ -101,45 +100,11 @@ def _announce(config: Any, host: str, port: int) -> None:
 
 @study.command()
 @study_options
-@click.option("--n", default=40, show_default=True, type=click.IntRange(min=1), help="How many simulated people.")
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of the server.")
-@click.option("--seed", default=0, show_default=True, help="Draws people and answers; the same seed resumes the same.")
-@click.option(
-    "--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="How many are at it at a time."
-)
-def bots(study_path: Path, store: str, database: str | None, n: int, url: str, seed: int, threads: int) -> None:
-    """Let simulated people take a served study over HTTP."""
-    del database
-    from .bots.fleet import run_bots, summarise, wait_until_ready
-    from .opening import opening
-
-    found = opening(study_path, store, None)
-    wait_until_ready(url)
-    console = open_console()
-    with _progress(console, f"{n} simulated people", n) as tick:
-        journeys = run_bots(found.study, url=url, n=n, seed=seed, threads=threads, tick=tick)
-    print_table(console, summarise(found.study, journeys), "Simulated people")
-    outcomes = {name: sum(j.outcome == name for j in journeys) for name in ("complete", "left", "full", "lost")}
-    sent_again, conflicts = sum(j.retries for j in journeys), sum(j.conflicts for j in journeys)
-    held = sum(len(j.acknowledged) for j in journeys)
-    console.print(
-        f"{outcomes['complete']} finished, {outcomes['left']} dropped out as planned, {outcomes['full']} found no place, "
-        f"{outcomes['lost']} lost the server; {held} events acknowledged, {sent_again} requests sent again, "
-        f"{conflicts} conflicts."
-    )
-    if outcomes["lost"]:
-        from bench.registry import LimenError
-
-        raise LimenError(f"server {url}: {outcomes['lost']} of {n} bots got no answer any more.")
-
-
-@study.command()
-@study_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option(
     "--include",
     multiple=True,
-    type=click.Choice(["bots", "pilot", "preview"]),
+    type=click.Choice(["bots", "networks", "pilot", "preview"]),
     help="Add rows of these sources to those of live people; may be repeated.",
 )
 def export(study_path: Path, store: str, database: str | None, output: Path, include: tuple[str, ...]) -> None:
@@ -250,15 +215,3 @@ def init(protocol: str, output: Path | None) -> None:
     except FileExistsError:
         raise LimenError(f"{output}: exists already; nothing is overwritten.") from None
     click.echo(f"{output}: edit it, then `limen stimuli build {output}`")
-
-
-@contextmanager
-def _progress(console: Any, label: str, total: int) -> Iterator[Callable[[Any], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    with bar:
-        task = bar.add_task(label, total=total)
-        yield lambda _: bar.advance(task)

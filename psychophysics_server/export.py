@@ -31,7 +31,7 @@ from .rows import as_json
 from .sheets import Sheet
 from .tables import alarms, codes, participants, sessions, tombstones
 
-NAMED = {"bots": "bot", "pilot": "pilot", "preview": "preview"}
+NAMED = {"bots": "bot", "networks": "network", "pilot": "pilot", "preview": "preview"}
 """What `--include` takes -> source."""
 Format = Literal["csv", "parquet"]
 

@@ -7,7 +7,7 @@ from math import nan
 from typing import Any
 
 EXPORT_SCHEMA = 2
-SOURCES = ("live", "pilot", "preview", "bot")
+SOURCES = ("live", "pilot", "preview", "bot", "network")
 ADDED: dict[str, Any] = {
     "payload_sha256": "",
     "pictures": "",

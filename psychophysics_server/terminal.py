@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,16 @@ def print_rows(console: Any, rows: Sequence[dict[str, Any]], title: str) -> None
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
     console.print(table)
+
+
+@contextmanager
+def progress(console: Any, label: str, total: int) -> Iterator[Callable[[Any], None]]:
+    """Show a bar; what it gives is called as each of `total` things is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda _: bar.advance(task)

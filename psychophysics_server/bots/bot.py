@@ -56,6 +56,8 @@ class Mind(Protocol):
     """What answers: a psychometric model or an observer."""
 
     seed: int
+    about: Mapping[str, Any]
+    """What the consent event says beside consent."""
 
     def person(self, index: int, trials: int, *, reload_share: float = 0.15) -> Simulated: ...
 
@@ -188,7 +190,7 @@ class Bot:
             self._note("resume", {"reason": "reload"}, after_ms=3000, now=True)
             return False
         if not held["done"]["consent"]:
-            self._note("consent", {"accepted": True}, after_ms=12_000)
+            self._note("consent", {"accepted": True, **self.mind.about}, after_ms=12_000)
         if not held["done"]["instructions"]:
             self._note("instructions", {"viewed_ms": 30_000.0}, after_ms=30_000)
         quiz = held.get("quiz") or {"over": True}

@@ -81,6 +81,7 @@ class Psychometrics:
             raise LimenError(f"study {study.file.study}, key 'bots': nothing was given; state the model of its bots.")
         self.bots = stated
         self.seed = seed
+        self.about: Mapping[str, object] = {}
         self._ease: dict[str, float] = {}
         last = max((trial.session for trials in study.trials.values() for trial in trials), default=0)
         for condition in study.conditions:
