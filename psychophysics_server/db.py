@@ -117,7 +117,10 @@ def existing_database(target: str | Path) -> Database:
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless its key is there already; True if it was inserted."""
     dialect = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return connection.execute(dialect(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    # The row itself is asked for: not every driver counts the rows of an INSERT.
+    first = next(iter(table.primary_key))
+    statement = dialect(table).values(**values).on_conflict_do_nothing().returning(first)
+    return connection.execute(statement).first() is not None
 
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
