@@ -19,7 +19,9 @@ from werkzeug.exceptions import HTTPException
 
 from .db import Busy, Database, WriteFailed
 from .doors import Doors
+from .files import Files
 from .frozen import FrozenStudy, Library
+from .oracle import Oracle
 from .ratelimit import Limits
 from .recruitment import Recruiter, open_recruiter
 from .security import refuse_to_start, secure
@@ -59,6 +61,7 @@ class ServerConfig:
     disk_limit_mb : below it, newcomers are refused
     capacity : writes that may wait
     static : folder whose `dist/` holds the built front-end
+    oracle : who is asked what is recognised in reveal trials; None where no network is at hand
     """
 
     library: Library
@@ -75,6 +78,7 @@ class ServerConfig:
     disk_limit_mb: float = 200.0
     capacity: int = 1024
     static: Path = STATIC
+    oracle: Oracle | None = None
 
     @property
     def stale_s(self) -> float:
@@ -163,6 +167,7 @@ def create_app(config: ServerConfig) -> Flask:
     app = Flask(__name__, static_folder=str(config.static.resolve()), static_url_path="/static")
     app.extensions["limen"] = Server(config)
     secure(app, config)
+    app.wsgi_app = Files(app.wsgi_app, config.library, config.static / "dist", tls=config.behind_proxy)  # type: ignore[method-assign]
     register_routes(app)
     register_dashboard(app)
     got_request_exception.connect(_remember, app)
@@ -178,10 +183,12 @@ def register_routes(app: Flask) -> None:
     """Add every route; `openapi.document` describes those that speak JSON."""
     from .openapi import documentation
     from .operations import operations
+    from .oracle_routes import oracle
     from .participant import participant
     from .recruit_routes import recruit
 
     app.register_blueprint(participant)
+    app.register_blueprint(oracle)
     app.register_blueprint(recruit)
     app.register_blueprint(operations)
     app.register_blueprint(documentation)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 from typing import Any, TypeVar
 
 import pydantic
-from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request, send_file
+from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request
 from sqlalchemy import Row
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -25,7 +24,7 @@ from .frozen import FrozenStudy
 from .lifecycle import DEVICE
 from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
-from .security import IMMUTABLE, content_policy
+from .security import content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
 from .tables import participants, sessions
 from .wire import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
@@ -33,7 +32,6 @@ from .wire import CompleteRequest, EventsRequest, NoRequest, OpenRequest, Reason
 participant = Blueprint("participant", __name__)
 participant.register_blueprint(erasure)
 Body = TypeVar("Body", bound=Request)
-_HASH = re.compile(r"[0-9a-f]{64}")
 _REFUSED = {
     "full": (403, "This study has all the participants it needs. Thank you for your interest."),
     "paused": (403, "The study is paused. Please come back later."),
@@ -137,13 +135,9 @@ def page(study: str) -> tuple[str, int] | tuple[str, int, dict[str, str]]:
 
 @participant.get("/stimuli/<name>.png")
 def picture(name: str) -> Response:
-    """Send a picture by its hash; names that are not a held hash are nothing."""
-    path = server().library.picture(name) if _HASH.fullmatch(name) else None
-    if path is None:
-        raise Refusal(404, "not_found", "There is no such picture.")
-    response = send_file(path.absolute(), mimetype="image/png", etag=name, conditional=True)
-    response.headers["Cache-Control"] = IMMUTABLE
-    return response
+    """Refuse a picture that is not there; `files.Files` sends those that are."""
+    del name
+    raise Refusal(404, "not_found", "There is no such picture.")
 
 
 def _entry(wanted: OpenRequest) -> Entry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
@@ -79,19 +78,6 @@ def refuse_to_start(config: ServerConfig) -> None:
         raise LimenError("server: FLASK_DEBUG is set; allowed with --dev only.")
 
 
-def _declared(app: Flask, config: ServerConfig) -> Mapping[str, str]:
-    """Return what the study's recruiter needs beyond the policy (MTurk frames the page); the page alone gets it."""
-    if request.endpoint != "participant.page":
-        return {}
-    declared: Mapping[str, str] = app.extensions["limen"].recruiter_of(config.study).policy
-    return declared
-
-
-def own_address(location: str, host: str) -> str:
-    """Take the host out of a redirect within this server: its name came with the request and may be anyone's."""
-    return "/" + location.removeprefix(host).lstrip("/\\") if location.startswith(host) else location
-
-
 def secure(app: Flask, config: ServerConfig) -> None:
     """Give an application its limits, its cookie, its hosts and its headers."""
     app.debug = False
@@ -117,13 +103,11 @@ def secure(app: Flask, config: ServerConfig) -> None:
     def headers(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", content_policy(**_declared(app, config)))
+        response.headers.setdefault("Content-Security-Policy", content_policy())
         if "Location" in response.headers:
             response.headers["Location"] = own_address(response.headers["Location"], request.host_url)
         if config.behind_proxy and request.is_secure:
             response.headers["Strict-Transport-Security"] = HSTS
-        if request.path.startswith("/static/dist/") and response.status_code in {200, 206, 304}:
-            response.headers["Cache-Control"] = IMMUTABLE
-        elif not request.path.startswith(("/stimuli/", "/admin/assets/")):
+        if not request.path.startswith("/admin/assets/"):
             response.headers["Cache-Control"] = "no-store"
         return response

@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
 
@@ -66,6 +67,7 @@ for (const [path, { entryPoint, cssBundle }] of Object.entries(result.metafile.o
   manifest[`${name}.js`] = basename(path);
   if (cssBundle) manifest[`${name}.css`] = basename(cssBundle);
 }
+for (const name of Object.values(manifest)) writeFileSync(join(out, `${name}.gz`), gzipSync(readFileSync(join(out, name)), { level: 9 }));
 if (!manifest["index.js"] || !existsSync(join(out, manifest["index.js"]))) throw new Error("no index.js was built");
 const packages = packagesOf(Object.keys(result.metafile.inputs));
 const licences = packages.map(licenceOf).join("\n" + "=".repeat(80) + "\n\n");
