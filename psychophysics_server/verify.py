@@ -17,10 +17,11 @@ from .conduct import observed
 from .db import Database, one
 from .decisions import ANALYSIS, decision_on
 from .frozen import FrozenStudy, Library
+from .links import link_faults
 from .rows import held_events
 from .schedule import missing_trials
 from .sessions import answers_of, schedule_of
-from .tables import alarms, check_values, codes, events, schedules, sessions, tombstones
+from .tables import alarms, check_values, codes, schedules, sessions
 
 
 @dataclass
@@ -48,10 +49,7 @@ def verify(database: Database, library: Library) -> Verified:
                 result.faults.append(f"data base: SQLite's integrity check says {state}.")
         for row in connection.execute(select(sessions).order_by(sessions.c.session)).all():
             _session(connection, library, row, result)
-        orphans = select(events.c.session).where(events.c.session.not_in(select(sessions.c.session))).distinct()
-        result.faults += [
-            f"session {name}: has events but is not there." for name in connection.execute(orphans).scalars()
-        ]
+        result.faults += link_faults(connection)
         result.alarms = len(connection.execute(select(alarms.c.id)).all())
         result.manual_codes = len(connection.execute(select(codes.c.session).filter_by(kind="manual")).all())
     return result
@@ -65,7 +63,6 @@ def _session(connection: Connection, library: Library, row: Row[Any], result: Ve
     faults = _log_faults(row, rows)
     if row.state == "WITHDRAWN":
         result.withdrawn += 1
-        faults += _withdrawn_faults(connection, row, rows)
     else:
         try:
             study = library.by_key(row.stimuli)
@@ -73,7 +70,10 @@ def _session(connection: Connection, library: Library, row: Row[Any], result: Ve
             faults.append(f"its stimulus set cannot be read: {error}")
         else:
             schedule = _schedule_faults(connection, study, row)
-            faults += schedule or _end_faults(connection, study, row, rows)
+            faults += schedule or [
+                *_answer_faults(connection, study, row, rows),
+                *_end_faults(connection, study, row, rows),
+            ]
     result.complete += row.state == "COMPLETE"
     result.faults += [f"session {row.session}: {fault}" for fault in faults]
 
@@ -95,13 +95,6 @@ def _log_faults(row: Row[Any], rows: list[Row[Any]]) -> list[str]:
     return faults
 
 
-def _withdrawn_faults(connection: Connection, row: Row[Any], rows: list[Row[Any]]) -> list[str]:
-    faults = [f"was withdrawn, but {len(rows)} events are still held."] if rows else []
-    if one(connection, tombstones, session=row.session) is None:
-        faults.append("was withdrawn without a tombstone.")
-    return faults
-
-
 def _schedule_faults(connection: Connection, study: FrozenStudy, row: Row[Any]) -> list[str]:
     stored = one(connection, schedules, session=row.session)
     if stored is None:
@@ -110,6 +103,30 @@ def _schedule_faults(connection: Connection, study: FrozenStudy, row: Row[Any]) 
     if stored.cell != row.cell or json.loads(stored.trial_ids) != frozen:
         return ["its schedule differs from the frozen set's."]
     return []
+
+
+def _answer_faults(connection: Connection, study: FrozenStudy, row: Row[Any], rows: list[Row[Any]]) -> list[str]:
+    """Compare what counts with the schedule it must be on, and consent with the event that gave it."""
+    faults = []
+    trials = {trial.trial_id: trial for trial in schedule_of(connection, study, row.session)}
+    for event in rows:
+        if not event.trial_id or event.fault:
+            continue
+        trial = trials.get(event.trial_id)
+        if event.kind != "trial" or trial is None:
+            faults.append(f"event {event.seq} counts for a trial that is not on its schedule.")
+        elif json.loads(event.body).get("trial_id") != event.trial_id:
+            faults.append(f"event {event.seq} counts for another trial than it names.")
+        elif not 1 <= event.attempt <= (study.attempts if trial.phase == "practice" else 1):
+            faults.append(f"event {event.seq} counts as attempt {event.attempt}, which there is not.")
+    given = any(event.kind == "consent" and not event.fault and _accepts(event.body) for event in rows)
+    if (row.consented_at is not None) != given:
+        faults.append("its time of consent and its events of consent contradict each other.")
+    return faults
+
+
+def _accepts(body: str) -> bool:
+    return json.loads(body).get("accepted") is True
 
 
 def _end_faults(connection: Connection, study: FrozenStudy, row: Row[Any], rows: list[Row[Any]]) -> list[str]:
