@@ -23,7 +23,8 @@ def form() -> Response:
         outcome = "erased" if erase(server().database, typed) else "unknown"
     file, built = server().study.file, built_files(server().config.static / "dist")
     css = None if built is None else built["index.css"]
-    shown = {"file": file, "words": words_of(file)["erase"], "outcome": outcome, "typed": typed, "css": css}
-    response = make_response(render_template("erase.html", **shown), 404 if outcome == "unknown" else 200)
+    words = words_of(file)
+    shown = {"file": file, "words": words["erase"], "contact": words["contact"], "outcome": outcome, "typed": typed}
+    response = make_response(render_template("erase.html", css=css, **shown), 404 if outcome == "unknown" else 200)
     response.headers["Content-Security-Policy"] = content_policy(form_action="'self'")
     return response

@@ -1,6 +1,6 @@
 /** The study server's endpoints, with the bearer token in a header and every failure as one kind of error. */
 
-import type { BatchAnswer, Opened, Recognition, Release, SentEvent, SessionState } from "./wire";
+import type { BatchAnswer, Opened, Outcome, Recognition, Release, SentEvent, SessionState } from "./wire";
 
 /** A refusal or no answer at all; `final` means that the same request can never succeed. */
 export class ApiError extends Error {
@@ -74,8 +74,18 @@ export class Api {
     return this.call("POST", "/api/manual", { reason }) as Promise<Release>;
   }
 
-  withdraw(reason: string): Promise<unknown> {
-    return this.call("POST", "/api/withdraw", { reason });
+  /** How a session ended without its trials, with the code that is due. */
+  outcome(): Promise<Outcome> {
+    return this.call("POST", "/api/outcome", {}) as Promise<Outcome>;
+  }
+
+  /** The person cannot give the study the screen it asks for. */
+  unsuitable(): Promise<Outcome> {
+    return this.call("POST", "/api/unsuitable", {}) as Promise<Outcome>;
+  }
+
+  withdraw(reason: string): Promise<Outcome> {
+    return this.call("POST", "/api/withdraw", { reason }) as Promise<Outcome>;
   }
 
   private async call(method: string, path: string, body?: unknown): Promise<unknown> {

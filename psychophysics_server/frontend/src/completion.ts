@@ -1,7 +1,8 @@
 /** The end of a study: nothing is left to send, the chain agrees, the code is shown; and the way out if that fails. */
 
 import { type Api, ApiError } from "./api";
-import { button, element, prose } from "./dom";
+import { codeBox, deletion, download, onward } from "./codes";
+import { element, prose } from "./dom";
 import type { Outbox } from "./outbox";
 import { saving } from "./phrases";
 import { pause } from "./pictures";
@@ -12,23 +13,8 @@ import { words } from "./words";
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 2_000;
 
-/** Some trials have no answer on the server: the session must be read again and they must be shown. */
+/** The session must be read again: some trials have no answer on the server, or it ended without them. */
 export class TrialsMissing extends Error {}
-
-function download(name: string, data: unknown): HTMLAnchorElement {
-  const blob = new Blob([JSON.stringify(data, null, 1)], { type: "application/json" });
-  return element("a", { class: "button quiet", href: URL.createObjectURL(blob), download: name }, words.saving.backup);
-}
-
-function codeBox(code: string): HTMLElement {
-  const copy = button(words.code.copy, "primary", () => {
-    const select = (): void => window.getSelection()?.selectAllChildren(text);
-    const copied = navigator.clipboard ? navigator.clipboard.writeText(code) : Promise.reject(new Error("no clipboard"));
-    copied.then(() => (copy.textContent = words.code.copied)).catch(select);
-  });
-  const text = element("code", { class: "code", id: "code" }, code);
-  return element("div", { class: "codebox" }, text, copy);
-}
 
 /** Walks through the completion handshake and shows what comes of it. */
 export class Completion {
@@ -69,6 +55,7 @@ export class Completion {
         return await this.api.complete(lastSeq, chain);
       } catch (error) {
         if (!(error instanceof ApiError) || error.final) throw error;
+        if (error.slug === "over") throw new TrialsMissing(error.message);
         if (error.slug === "incomplete") {
           if ((error.data.missing_trials as unknown[] | undefined)?.length) throw new TrialsMissing(error.message);
           const held = await this.api.session().catch(() => null);
@@ -81,30 +68,34 @@ export class Completion {
 
   private async offerHelp(): Promise<void> {
     const { session, study, texts } = this.state;
-    const copy = { study: study.study, session, last_seq: this.outbox.lastSeq, chain: this.outbox.chain, events: this.outbox.unsent };
+    const held = { study: study.study, session, last_seq: this.outbox.lastSeq, chain: this.outbox.chain, events: this.outbox.unsent };
+    const copy: Record<string, unknown> = { ...held };
     const parts: Node[] = [element("p", {}, words.saving.stuck)];
     try {
-      const { code } = await this.api.manual("completion did not succeed within a minute");
+      const { code, deletion_token } = await this.api.manual("completion did not succeed within a minute");
+      Object.assign(copy, { code, deletion_token });
       parts.push(element("p", {}, words.saving.manual), codeBox(code));
     } catch {
       parts.push(element("p", {}, words.saving.unreachable, " ", element("code", {}, session)));
     }
-    parts.push(element("p", {}, download(`${study.study}-${session}.json`, copy)));
+    const text = JSON.stringify(copy, null, 1);
+    parts.push(element("p", {}, download(`${study.study}-${session}.json`, text, "application/json", words.saving.backup)));
     parts.push(element("p", { class: "contact" }, `${words.contact} ${texts.contact}`));
     if (this.help.isConnected) this.help.replaceChildren(...parts);
   }
 
-  private celebrate({ code, url }: Release): void {
+  private celebrate(release: Release): void {
+    const { study, texts } = this.state;
     this.shell.offerWithdrawal(null);
-    const onward = url && /^https?:/.test(url) ? element("a", { class: "button primary", href: url, rel: "noreferrer" }, words.code.onward) : null;
     this.shell.show(
       "code",
       element("div", { class: "badge", "aria-hidden": "true" }, "✓"),
       element("h1", {}, words.code.title),
       prose(words.code.body),
-      codeBox(code),
-      ...(onward ? [element("div", { class: "actions" }, onward)] : [element("p", { class: "hint" }, words.code.close)]),
-      element("p", { class: "contact" }, `${words.contact} ${this.state.texts.contact}`),
+      codeBox(release.code),
+      onward(release) ?? element("p", { class: "hint" }, words.code.close),
+      ...deletion(release, study.study, texts.contact),
+      element("p", { class: "contact" }, `${words.contact} ${texts.contact}`),
     );
   }
 }

@@ -4,6 +4,14 @@ import { button, element, prose } from "./dom";
 import type { Page } from "./wire";
 import { fill, words } from "./words";
 
+/** Keep the second click of a double click from pressing the button of the page that the first one has opened. */
+function onlyOnce(event: MouseEvent): void {
+  if (event.detail > 1 && event.target instanceof Element && event.target.closest(".actions .button")) {
+    event.stopImmediatePropagation();
+    event.preventDefault();
+  }
+}
+
 /** Owns the page; everything that a person sees is put into `stage`. */
 export class Shell {
   readonly stage: HTMLElement;
@@ -12,6 +20,7 @@ export class Shell {
   private readonly meter: HTMLElement;
   private readonly leave: HTMLButtonElement;
   private readonly notice: HTMLElement;
+  private readonly advice: HTMLElement;
   /** Simulated people press the first button of every page. */
   simulated = false;
   private withdraw: ((reason: string) => Promise<void>) | null = null;
@@ -28,7 +37,8 @@ export class Shell {
     this.leave.hidden = true;
     this.notice = element("p", { class: "notice", role: "status", hidden: true });
     const top = element("div", { class: "top" }, element("span", { class: "study" }, title), this.count, this.leave);
-    main.before(element("header", { class: "header" }, top, this.meter), this.notice);
+    this.advice = element("div", { class: "advice", role: "status", hidden: true });
+    main.before(element("header", { class: "header" }, top, this.meter, this.notice, this.advice));
   }
 
   /** Offer the way out on every page from now on, or no longer. */
@@ -51,9 +61,16 @@ export class Shell {
     this.notice.hidden = message === "";
   }
 
+  /** Another line, about the screen, with a button if there is something to do; '' for none. */
+  advise(message: string, label = "", act: () => void = () => undefined): void {
+    this.advice.replaceChildren(element("p", {}, message), ...(label ? [button(label, "quiet", act)] : []));
+    this.advice.hidden = message === "";
+  }
+
   /** Replace the page and give the focus to its heading, so that a screen reader begins there. */
   show(kind: string, ...children: (Node | null)[]): void {
     const page = element("div", { class: "page", "data-page": kind }, ...children);
+    page.addEventListener("click", onlyOnce, true);
     this.stage.replaceChildren(page);
     window.scrollTo(0, 0);
     const heading = page.querySelector("h1");

@@ -69,8 +69,8 @@ export async function openStore(session: string): Promise<Store> {
   }
 }
 
-/** `client`: who this browser is; `token`: the session's; `named`: set once a link's parameters said who the person is. */
-export type Remembered = "client" | "token" | "named";
+/** `client`: who this browser is; `token`: the session's; `named`: set once a link's parameters said who the person is; `card`: the measured screen. */
+export type Remembered = "client" | "token" | "named" | "card";
 
 /** Values kept under one study's name; a browser that forbids it just remembers nothing. */
 export class Memory {

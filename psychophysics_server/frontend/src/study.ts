@@ -8,10 +8,11 @@ import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
 import { introduction, position } from "./phrases";
 import type { Fault, Pictures } from "./pictures";
+import { askQuestions } from "./quiz";
 import type { Shell } from "./shell";
 import { picturesOf, trialType } from "./trials";
-import type { PracticeState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
-import { words } from "./words";
+import type { PracticeState, QuizQuestion, QuizState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
+import { plural, words } from "./words";
 
 const AHEAD = 4;
 const LONG_GAP_S = 1800;
@@ -21,13 +22,15 @@ export interface Surroundings {
   shell: Shell;
   outbox: Outbox;
   pictures: Pictures;
-  /** What the server has said of practice and of answers so far. */
-  told: { practice: PracticeState | null; verdicts: Map<number, Verdict> };
+  /** What the server has said of the questions, of practice and of answers so far. */
+  told: { quiz: QuizState; practice: PracticeState | null; verdicts: Map<number, Verdict> };
   simulation: Simulation;
   /** Ask the server's network what it recognises (`reveal`). */
   ask: (trialId: string, boxes: [number, number][]) => Promise<Recognition>;
   decline: () => Promise<void>;
   complete: () => Promise<void>;
+  /** Record the screen in front of the person, once a visit. */
+  screen: () => Promise<void>;
   /** The trial on the screen, for the record of lost focus. */
   onTrial: (trialId: string | null) => void;
 }
@@ -53,16 +56,20 @@ export class Study {
   /** Run every step that is not done; the last one ends with the completion code. */
   async run(resumed: boolean): Promise<void> {
     this.progress();
-    if (resumed && this.state.state === "ACTIVE") await this.welcomeBack();
+    if (resumed) await this.welcomeBack();
     for (const step of this.state.timeline) await this.step(step);
   }
 
   private async step(step: Step): Promise<void> {
     const { done } = this.state;
-    if (step.step === "consent") return done.consent ? undefined : this.consent();
+    if (step.step === "consent") {
+      if (!done.consent) await this.consent();
+      return this.around.screen();
+    }
     if (step.step === "instructions") return done.instructions ? undefined : this.instructions();
+    if (step.step === "quiz") return this.quiz(step.questions);
     if (step.step === "practice") return this.practice(step.trials);
-    if (step.step === "block") return this.block(step.trials);
+    if (step.step === "block") return this.block(step.trials, step.attempt);
     if (step.step === "debrief") return done.debrief ? undefined : this.debrief();
     return this.around.complete();
   }
@@ -74,19 +81,20 @@ export class Study {
   }
 
   private async welcomeBack(): Promise<void> {
-    await this.around.outbox.add("resume", { reason: "reload" });
-    const text = words.welcomeBack;
-    await this.around.shell.message("welcome", text, words.next);
+    await this.around.shell.message("welcome", words.welcomeBack, words.next);
     if (this.state.done.instructions && this.state.idle_s > LONG_GAP_S) await this.instructions();
   }
 
   private consent(): Promise<void> {
     const { shell, outbox, decline } = this.around;
     const { consent, contact } = this.state.texts;
+    // Nobody sees this field or reaches it by keys; what fills it in is a program that fills in everything.
+    const trap = element("input", { class: "aside", name: "website", tabindex: -1, "aria-hidden": "true", autocomplete: "off" });
     return new Promise((resolve, reject) => {
       const accept = button(words.consent.accept, "primary", () => {
         accept.disabled = refuse.disabled = true;
-        outbox.add("consent", { accepted: true }).then(() => resolve(), reject);
+        const body = { accepted: true, version: this.state.consent_version, honeypot: trap.value !== "" };
+        outbox.add("consent", body).then(() => resolve(), reject);
       });
       const refuse = button(words.consent.decline, "quiet", () => {
         accept.disabled = refuse.disabled = true;
@@ -97,6 +105,7 @@ export class Study {
         element("h1", {}, consent.title),
         prose(consent.body),
         consent.body.includes(contact) ? null : element("p", { class: "contact" }, `${words.contact} ${contact}`),
+        trap,
         element("div", { class: "actions" }, accept, refuse),
       );
     });
@@ -125,6 +134,24 @@ export class Study {
     });
   }
 
+  private async quiz(questions: QuizQuestion[]): Promise<void> {
+    const { shell, outbox, told } = this.around;
+    // The server judges, so it must first hear of a try that an earlier page could not send.
+    await outbox.flushed();
+    while (!told.quiz.over) {
+      const { attempt, wrong } = told.quiz;
+      if (attempt > 1) {
+        const text = { title: words.quiz.wrongTitle, body: plural(words.quiz.wrong, wrong) };
+        await shell.message("quiz-wrong", text, words.next);
+        await this.instructions();
+      }
+      const said = await askQuestions(shell, questions);
+      await outbox.acknowledged(await outbox.add("quiz", { attempt, ...said }));
+    }
+    // Who has not passed is shown how the session ended, by the visit.
+    if (!told.quiz.passed) await new Promise(() => undefined);
+  }
+
   private async practice(trials: Trial[]): Promise<void> {
     const { shell, told } = this.around;
     const text = words.practice;
@@ -142,14 +169,14 @@ export class Study {
     await shell.message("practice-over", text.over, words.next);
   }
 
-  private async block(trials: Trial[]): Promise<void> {
+  private async block(trials: Trial[], attempt: number): Promise<void> {
     const open = trials.filter(({ trial_id }) => !this.answered.has(trial_id));
     const first = trials[0]?.payload;
     if (!first || open.length === 0) return;
     if (open.length === trials.length) {
       await this.around.shell.message(`before-${first.phase}`, introduction(trials), words.start);
     }
-    await this.show(open, 1);
+    await this.show(open, attempt);
   }
 
   private async debrief(): Promise<void> {

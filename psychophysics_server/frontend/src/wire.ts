@@ -25,12 +25,38 @@ export interface PracticeState {
   over: boolean;
 }
 
+/** Where a person stands with the questions about the instructions. */
+export interface QuizState {
+  attempt: number;
+  wrong: number;
+  passed: boolean;
+  over: boolean;
+}
+
+export interface QuizQuestion {
+  question: string;
+  options: string[];
+}
+
+/** What the study asks of the screen. */
+export interface Display {
+  min_width: number;
+  min_height: number;
+  mobile: boolean;
+  fullscreen: boolean;
+  calibrate: boolean;
+}
+
+export type State = "PRE" | "ACTIVE" | "COMPLETE" | "SCREENED_OUT" | "WITHDRAWN" | "EXPIRED" | "FAILED";
+
 /** Answer to a batch; `conflicts` comes with status 409. */
 export interface BatchAnswer {
   acknowledged: number[];
   high_water: number;
   feedback: Record<string, Verdict>;
   practice: PracticeState | null;
+  quiz: QuizState | null;
+  state: State;
   faults: Record<string, string>;
   conflicts?: number[];
 }
@@ -154,13 +180,16 @@ export interface Trial<P extends Payload = Payload> {
 
 export type Step =
   | { step: "consent" | "instructions" | "debrief" | "code" }
+  | { step: "quiz"; attempts: number; questions: QuizQuestion[] }
   | { step: "practice"; attempts: number; trials: Trial[] }
-  | { step: "block"; name: string; session: number; phase: string; trials: Trial[] };
+  | { step: "block"; name: string; session: number; phase: string; attempt: number; trials: Trial[] };
 
 export interface SessionState {
   session: string;
   study: { study: string; version: number; title: string; stimuli: string; minutes: number };
-  state: "PRE" | "ACTIVE" | "COMPLETE";
+  state: State;
+  /** Why the session ended before its end. */
+  reason: string;
   next_seq: number;
   high_water: number;
   chain: string;
@@ -169,8 +198,12 @@ export interface SessionState {
   language: string;
   words: Words;
   texts: Texts;
+  consent_version: string;
+  display: Display;
+  resume: { policy: "continue" | "restart_block" | "refuse"; max_age_hours: number };
   timeline: Step[];
   done: { consent: boolean; instructions: boolean; debrief: boolean };
+  quiz: QuizState;
   practice: PracticeState | null;
   answered: string[];
   code: string | null;
@@ -191,7 +224,13 @@ export interface Opened {
   next_seq: number;
 }
 
+/** A code, the way back to the recruiter, and the token that erases the answers. */
 export interface Release {
   code: string;
   url: string | null;
+  form: { action: string; fields: Record<string, string> } | null;
+  deletion_token: string;
 }
+
+/** How a session ended without its trials. */
+export type Outcome = Omit<Release, "code"> & { state: State; reason: string; code: string | null };
