@@ -25,7 +25,7 @@ def study_row(study: FrozenStudy, now: float) -> dict[str, Any]:
 
 def subject(study: FrozenStudy) -> str:
     """Name a study version as the audit log does."""
-    return f"{study.file.study} version {study.file.version}"
+    return f"{study.file.study} version {study.file.version} ({study.key})"
 
 
 def paused_by(connection: Connection, study: FrozenStudy) -> str | None:
