@@ -232,6 +232,26 @@ def write_report(plan: Path, store: Path, output: Path) -> None:
 
 
 @bench.command()
+@click.argument("network")
+@click.option("--port", default=8100, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--device", default="auto", show_default=True)
+def oracle(network: str, port: int, device: str) -> None:
+    """Score pictures for reveal trials, on this machine only, until Ctrl-C."""
+    from . import zoo
+    from .engine import Engine
+    from .oracle import oracle_server
+
+    server = oracle_server(Engine(zoo.load_network(network, device=device), device=device), port=port)
+    click.echo(f"{network}: http://127.0.0.1:{port}, for `limen study serve STUDY.yaml --oracle http://127.0.0.1:{port}`")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("stopped")
+    finally:
+        server.server_close()
+
+
+@bench.command()
 def schema() -> None:
     """Print the JSON Schema of a plan file."""
     from .plan import Plan

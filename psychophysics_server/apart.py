@@ -75,7 +75,7 @@ def round_row(person: PersonRows, answer: Answered) -> RoundRow | None:
     if not isinstance(shown, Reveal) or not isinstance(strokes, list):
         return None
     asked = [call for call in answer.said.get("oracle") or () if isinstance(call, list)]
-    latencies = [finite(call[3]) for call in asked if len(call) == 4]
+    latencies = [finite(call[3]) for call in asked if len(call) >= 4]
     return RoundRow(
         row_id=answer.row_id,
         participant_id=answer.event.session,

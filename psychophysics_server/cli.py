@@ -33,6 +33,8 @@ for command in (*COMMANDS, *ADMIN_COMMANDS, *BOTS_COMMANDS, *STORAGE_COMMANDS):
 @click.option("--pilot", is_flag=True, help="Mark newcomers as pilot; they never mix with live people.")
 @click.option("--allowed-host", "hosts", multiple=True, help="Host name to answer to; may be repeated [any].")
 @click.option("--behind-proxy", is_flag=True, help="A proxy with TLS stands in front and sets X-Forwarded-Proto.")
+@click.option("--oracle", "oracle_url", help="Address of `limen bench oracle` on this machine, for reveal trials.")
+@click.option("--oracle-top", default=5, show_default=True, type=click.IntRange(min=1), help="Rank that wins a round.")
 @click.option("--stale-minutes", type=click.FloatRange(min=1), help="Silence after which a place is open again.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; PostgreSQL only if several."
@@ -50,6 +52,8 @@ def serve(
     pilot: bool,
     hosts: tuple[str, ...],
     behind_proxy: bool,
+    oracle_url: str | None,
+    oracle_top: int,
     stale_minutes: float,
     workers: int,
     log: Any,
@@ -57,6 +61,7 @@ def serve(
     """Serve a study under gunicorn until SIGTERM."""
     from .app import ServerConfig, new_preview_key, new_secret_key
     from .opening import opening
+    from .oracle import HttpOracle
     from .recruitment import from_environment, open_recruiter, required
     from .serve import serve as run
 
@@ -76,6 +81,7 @@ def serve(
         secret_key=os.environ.get("LIMEN_SECRET_KEY") or new_secret_key(),
         hosts=hosts,
         behind_proxy=behind_proxy,
+        oracle=None if oracle_url is None else HttpOracle(oracle_url, top=oracle_top),
     )
     run(config, host=host, port=port, announce=lambda: _announce(config, host, port), workers=workers, log=log)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from . import answers, wire
+from . import answers, oracle_routes, wire
 
 documentation = Blueprint("documentation", __name__)
 REFERENCE = "#/components/schemas/{model}"
@@ -112,6 +112,13 @@ OPERATIONS: dict[str, Operation] = {
         takes=wire.ReasonRequest,
         gives={200: answers.WithdrawnAnswer},
         errors={status: slugs for status, slugs in (TOKEN | BODY).items() if status != 410},
+        security="participant",
+    ),
+    "oracle.ask": Operation(
+        summary="Ask the network what it recognises in what a player has uncovered.",
+        takes=oracle_routes.OracleRequest,
+        gives={200: oracle_routes.OracleReply},
+        errors=TOKEN | BODY | {404: ("not_found",), 503: ("busy", "oracle")},
         security="participant",
     ),
     "admin.api_standing": Operation(
