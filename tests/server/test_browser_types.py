@@ -283,11 +283,20 @@ class Visitor:
     site: Site
     page: Any
 
+    def read(self, until: str) -> Visitor:
+        """Press the first button of every page of text until there is such a screen."""
+        go_on = ".page .actions .primary:enabled"
+        while True:
+            self.page.wait_for_selector(f"{until}, {go_on}", state="attached")
+            if self.page.locator(until).count():
+                return self
+            page = walker.serial(self.page)
+            self.page.locator(go_on).click()
+            page.wait_for_element_state("hidden")
+
     def begin(self) -> Visitor:
-        """Go on to the first trial."""
-        while walker.kind(self.page) not in walker.ASKING:
-            walker.go_on(self.page)
-        return self
+        """Go on to the next trial, as soon as it is there."""
+        return self.read("[data-page=test], [data-page=practice]")
 
     def wait(self, number: int, count: int) -> None:
         """Wait until trial `number` of `count` takes an answer."""
@@ -296,8 +305,8 @@ class Visitor:
 
     def end(self) -> list[dict[str, Any]]:
         """Go on to the completion code and return the bodies of the trials."""
-        while walker.kind(self.page) != "code":
-            walker.go_on(self.page)
+        self.page.wait_for_selector(".page .actions .primary:enabled", timeout=30_000)
+        self.read("#code")
         assert self.site.rows(codes)[0].code == self.page.locator("#code").inner_text()
         return self.site.bodies()
 
@@ -463,3 +472,280 @@ def test_pages_have_no_accessibility_violation_in_light_and_dark(arrive: Callabl
                 found[f"{name} {scheme}"] = faults
         take_by_mouse(visitor.page, ALL[name][1])
     assert found == {}
+
+
+def speeded(**more: Any) -> tuple[str, dict[str, Any]]:
+    """Return a speeded trial with other timing or questions."""
+    timing = {key: more.pop(key) for key in list(more) if key.endswith("_ms") or key == "last_counts"}
+    return "choice", {**SPEEDED, "speed": SPEEDED["speed"] | timing, **more}
+
+
+def durations(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {phase["name"]: phase for phase in body["phases"]}
+
+
+def test_a_speeded_trial_shows_each_thing_for_the_frames_that_were_asked_for(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded()] * 3).begin()
+    for _ in range(3):
+        visitor.page.wait_for_selector("[data-now=answer]")
+        screen = walker.serial(visitor.page)
+        visitor.page.keyboard.press("j")
+        screen.wait_for_element_state("hidden")
+    bodies = visitor.end()
+    assert len(bodies) == 3
+    for body in bodies:
+        phases, frame = durations(body), body["phase_frame_ms"]
+        assert list(phases) == ["fixation", "stimulus", "mask", "answer"]
+        for name, ms in (("fixation", 300), ("stimulus", 100), ("mask", 100)):
+            assert phases[name]["requested_ms"] == ms
+            assert phases[name]["requested_frames"] == round(ms / frame)
+            # A busy machine drops frames, which lengthens what is on the screen, and the record says so.
+            assert phases[name]["achieved_frames"] >= phases[name]["requested_frames"]
+            assert phases[name]["achieved_ms"] == pytest.approx(phases[name]["achieved_frames"] * frame, abs=frame)
+        assert phases["stimulus"]["onset_ms"] == body["onset_ms"]
+        assert phases["answer"]["onset_ms"] <= body["onset_ms"] + body["rt_ms"]
+        assert (body["response"], body["side"], body["input"], body["timed_out"]) == ("other", "right", "key", False)
+        assert {picture["role"] for picture in body["pictures"]} == {"panel-1", "mask"}
+    assert any(durations(body)["stimulus"]["achieved_frames"] == round(100 / body["phase_frame_ms"]) for body in bodies)
+
+
+def test_only_what_is_due_is_seen_in_a_speeded_trial(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded(fixation_ms=600, stimulus_ms=600, mask_ms=600)]).begin()
+    parts = {"fixation": ".cross", "stimulus": ".panels", "mask": ".mask", "answer": ".options"}
+    for now in parts:
+        visitor.page.wait_for_selector(f"[data-now={now}]")
+        look = "parts => parts.map(part => getComputedStyle(document.querySelector(part)).visibility)"
+        seen = visitor.page.evaluate(look, list(parts.values()))
+        assert seen == ["visible" if name == now else "hidden" for name in parts]
+
+
+def test_a_late_answer_is_told_and_kept_and_does_not_count(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded(deadline_ms=200), speeded(deadline_ms=200)]).begin()
+    visitor.page.wait_for_selector(".told.slow")
+    visitor.page.keyboard.press("f")
+    visitor.page.wait_for_selector(".trial .position:text-is('2 of 2')")
+    late, never = visitor.end()
+    assert (late["response"], late["timed_out"], late["rt_ms"]) == ("na", True, None)
+    assert late["late_response"] == "animal"
+    assert late["late_rt_ms"] > 400
+    assert (never["response"], never["late_response"], never["late_rt_ms"]) == ("na", "", None)
+    assert durations(never)["answer"]["achieved_frames"] >= durations(never)["answer"]["requested_frames"]
+
+
+def test_an_answer_during_the_stimulus_counts_and_does_not_cut_it_short(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded(stimulus_ms=600)]).begin()
+    visitor.page.wait_for_selector("[data-now=stimulus]")
+    visitor.page.keyboard.press("f")
+    (body,) = visitor.end()
+    assert body["response"] == "animal"
+    assert 0 <= body["rt_ms"] < 600
+    phases = durations(body)
+    assert list(phases) == ["fixation", "stimulus", "mask"]
+    assert phases["stimulus"]["achieved_frames"] >= phases["stimulus"]["requested_frames"]
+
+
+def test_the_last_answer_before_the_deadline_counts_where_the_study_says_so(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded(last_counts=True)]).begin()
+    visitor.page.wait_for_selector("[data-now=answer]")
+    for key in "fjj":
+        visitor.page.keyboard.press(key)
+    (body,) = visitor.end()
+    assert [answer["response"] for answer in body["answers"]] == ["animal", "other"]
+    assert (body["response"], body["changes"]) == ("other", 1)
+    assert body["first_rt_ms"] < body["rt_ms"] < body["submit_ms"]
+    answer = durations(body)["answer"]
+    assert answer["achieved_frames"] >= answer["requested_frames"]
+
+
+def test_the_confidence_of_a_speeded_trial_is_asked_at_leisure(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([speeded(confidence={"levels": 4})]).begin()
+    visitor.page.wait_for_selector("[data-now=answer]")
+    assert not visitor.page.locator(".confidence").is_visible()
+    visitor.page.keyboard.press("f")
+    visitor.page.locator(".confidence .step").nth(2).click()
+    visitor.page.locator(".submit").click()
+    (body,) = visitor.end()
+    assert (body["response"], body["confidence"], body["input"]) == ("animal", 3, "key")
+    assert body["rt_ms"] < body["submit_ms"]
+
+
+def test_without_its_speed_the_same_trial_has_no_time_limit(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([("choice", {**SPEEDED, "speed": None})]).begin()
+    visitor.wait(1, 1)
+    assert visitor.page.locator(".panels").is_visible()
+    visitor.page.keyboard.press("ArrowLeft")
+    (body,) = visitor.end()
+    assert (body["response"], body["deadline_ms"], body["phases"]) == ("animal", None, [])
+
+
+def test_nothing_is_taken_before_the_lock_out_ends(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([("forced_choice", forced(lockout_ms=700))]).begin()
+    visitor.page.wait_for_selector(".option.locked")
+    visitor.page.keyboard.press("f")
+    visitor.wait(1, 1)
+    visitor.page.keyboard.press("j")
+    (body,) = visitor.end()
+    assert (body["response"], body["lockout_ms"]) == ("right-id", 700)
+    assert body["rt_ms"] >= 700
+
+
+def test_a_changed_mind_is_recorded_with_both_times(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["bare_slider"]]).begin()
+    visitor.wait(1, 1)
+    for key in "fjfjj":
+        visitor.page.keyboard.press(key)
+    assert visitor.page.locator(".submit").is_disabled()
+    visitor.page.locator(".slider").focus()
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        visitor.page.keyboard.press(key)
+    visitor.page.locator(".submit").click()
+    (body,) = visitor.end()
+    assert [answer["response"] for answer in body["answers"]] == ["left-id", "right-id", "left-id", "right-id"]
+    assert (body["response"], body["changes"], body["confidence"]) == ("right-id", 3, 2)
+    assert body["confidence_changes"] == 2
+    assert body["first_rt_ms"] < body["rt_ms"] < body["submit_ms"]
+
+
+@pytest.mark.parametrize("levels", [4, 6])
+def test_an_arrow_and_a_number_give_choice_and_confidence_for_any_number_of_steps(
+    arrive: Callable[..., Visitor], levels: int
+) -> None:
+    visitor = arrive([("forced_choice", forced(confidence={"levels": levels}))]).begin()
+    visitor.wait(1, 1)
+    visitor.page.keyboard.press("ArrowLeft")
+    assert visitor.page.locator(".query.leaning").count() == 1
+    visitor.page.keyboard.press(str(levels))
+    (body,) = visitor.end()
+    assert (body["response"], body["confidence"], body["signed_confidence"]) == ("left-id", levels, -levels)
+
+
+def test_the_right_answer_is_told_by_its_name_and_marked(arrive: Callable[..., Visitor]) -> None:
+    trials = [
+        ("forced_choice", forced(references=BOTH, confidence={"levels": 3}, phase="practice", feedback=True)),
+        ("choice", {**DISTINCTION, "phase": "practice", "feedback": True}),
+    ]
+    visitor = arrive(trials).begin()
+    for answer, name in (("k", "Picture A"), ("2", "boat")):
+        visitor.page.wait_for_selector(".trial .option:enabled")
+        visitor.page.keyboard.press(answer)
+        visitor.page.wait_for_selector(".told.wrong")
+        assert name in visitor.page.locator(".told").inner_text()
+        assert visitor.page.locator(".expected").count() == 1
+        visitor.page.keyboard.press("Enter")
+        visitor.page.wait_for_selector(".told", state="detached")
+    for answer in ("f", "1"):
+        visitor.begin().page.wait_for_selector(".trial .option:enabled")
+        visitor.page.keyboard.press(answer)
+        visitor.page.wait_for_selector(".told.right")
+        visitor.page.keyboard.press("Enter")
+        visitor.page.wait_for_selector(".told", state="detached")
+    assert [body["attempt"] for body in visitor.end()] == [1, 1, 2, 2]
+
+
+def test_a_query_that_is_among_the_references_is_shown_twice(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([("forced_choice", forced(references=[grid("max", "Strong", [0, 2, 3, 4])]))]).begin()
+    visitor.wait(1, 1)
+    shown = visitor.page.locator(f"img[data-sha256='{HASH[0]}']")
+    assert shown.count() == 2
+    assert shown.evaluate_all("images => images.every(image => image.complete && image.naturalWidth > 0)")
+    visitor.page.keyboard.press("f")
+    (body,) = visitor.end()
+    roles = {picture["role"] for picture in body["pictures"] if picture["sha256"] == HASH[0]}
+    assert roles == {"query-1", "max-1"}
+
+
+def test_small_pictures_are_scaled_by_whole_pixels_and_keep_their_squares(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["intruder"]], device_scale_factor=1.5).begin()
+    visitor.wait(1, 1)
+    rendering = "images => images.map(image => getComputedStyle(image).imageRendering)"
+    assert set(visitor.page.locator(".option img").evaluate_all(rendering)) == {"pixelated"}
+    visitor.page.keyboard.press("1")
+    (body,) = visitor.end()
+    times = {picture["device_width"] / 28 for picture in body["pictures"]}
+    assert len(times) == 1
+    assert times.pop() == pytest.approx(round(body["pictures"][0]["device_width"] / 28))
+
+
+def test_strong_references_are_on_the_right_and_weak_ones_on_the_left(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["both_grids"]]).begin()
+    visitor.wait(1, 1)
+    visitor.page.keyboard.press("s")
+    (body,) = visitor.end()
+    x = {picture["role"]: picture["x"] for picture in body["pictures"]}
+    assert max(x[f"min-{i}"] for i in range(1, 10)) < x["query-1"] < min(x[f"max-{i}"] for i in range(1, 10))
+    assert (body["response"], body["confidence"]) == ("left-id", 1)
+
+
+def test_a_free_answer_that_cannot_count_is_not_sent(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["number"], ALL["free"]]).begin()
+    visitor.wait(1, 2)
+    page = visitor.page
+    for given, fault in (("", "answer this question"), ("101", "from 0 to 100"), ("much", "from 0 to 100")):
+        page.locator("#entry").fill(given)
+        page.locator(".submit").click()
+        assert fault in page.locator("#entry-fault").inner_text()
+    page.locator("#entry").fill("87,5")
+    page.locator(".submit").click()
+    visitor.wait(2, 2)
+    page.locator("#entry").focus()
+    page.keyboard.type("f j 1 stripes")
+    page.evaluate("document.querySelector('#entry').dispatchEvent(new ClipboardEvent('paste', { bubbles: true }))")
+    page.locator(".submit").click()
+    number, text = visitor.end()
+    assert number["text"] == "87.5"
+    assert (text["text"], text["text_pastes"], text["text_keystrokes"]) == ("f j 1 stripes", 1, 13)
+
+
+def test_a_picture_whose_bytes_are_not_what_its_name_says_is_never_shown(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["bare"]])
+    page, sent = visitor.page, []
+    page.route(f"**/stimuli/{HASH[1]}.png", lambda route: (sent.append(1), route.fulfill(body=PNG[5]))[-1])
+    visitor.read("[data-page=picture-failed]")
+    assert len(sent) == 4
+    page.unroute(f"**/stimuli/{HASH[1]}.png")
+    page.locator(".actions .primary").click()
+    visitor.wait(1, 1)
+    page.keyboard.press("f")
+    (body,) = visitor.end()
+    assert (body["load_failures"], body["load_faults"]) == (1, ["hash"] * 4)
+    assert visitor.site.bodies("load") == [{"trial_id": "t000", "failures": 1, "faults": ["hash"] * 4}]
+
+
+def test_without_the_browsers_own_hash_the_pictures_are_checked_all_the_same(arrive: Callable[..., Visitor]) -> None:
+    visitor = arrive([ALL["bare"]])
+    visitor.page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
+    visitor.page.reload()
+    visitor.begin().wait(1, 1)
+    visitor.page.keyboard.press("f")
+    assert len(visitor.end()) == 1
+
+
+@pytest.mark.parametrize("mode", [pytest.param("visual", marks=pytest.mark.long), "data-only"])
+def test_every_form_simulates_a_person_whose_answers_count(arrive: Callable[..., Visitor], mode: str) -> None:
+    names = (
+        [*LEISURELY, "speeded"] if mode == "data-only" else ["both_grids", "bare_slider", "list", "number", "speeded"]
+    )
+    visitor = arrive([ALL[name] for name in names], query=f"simulate={mode}")
+    visitor.page.wait_for_selector("#code", timeout=120_000)
+    bodies = visitor.site.bodies()
+    assert len(bodies) == len(names)
+    for name, body in zip(names, bodies, strict=True):
+        shown = parse_payload(*ALL[name])
+        assert shown.fault(body["response"], body) == ""
+        assert set(body) >= {"rt_ms", "onset_ms", "frame_ms", "window", "pixel_ratio", "pictures", "plugin", "changes"}
+
+
+def test_the_pages_speak_the_studys_language_and_its_own_words(arrive: Callable[..., Visitor]) -> None:
+    facts = {"language": "de", "words": {"next": "Weiter geht’s", "forcedChoice.bare": "Welches Bild mag das Netz?"}}
+    visitor = arrive([ALL["bare"]], facts=facts)
+    page = visitor.page
+    assert walker.kind(page) == "consent"
+    assert page.locator("html").get_attribute("lang") == "de"
+    assert page.get_by_role("button", name="Ich bin einverstanden").count() == 1
+    assert page.get_by_role("button", name="Abbrechen").count() == 1
+    visitor.begin()
+    assert page.locator("h1").inner_text() == "Welches Bild mag das Netz?"
+    assert page.locator(".position").inner_text() == "1 von 1"
+    page.locator(".option:enabled").first.click()
+    assert walker.kind(page) == "debrief"
+    assert page.get_by_role("button", name="Weiter geht’s").count() == 1

@@ -69,8 +69,9 @@ export abstract class ChoosingScreen<P extends Asking> extends TrialScreen<P> {
     return [this.confidence?.root ?? null, this.entry?.root ?? null, element("div", { class: "actions" }, this.submit)];
   }
 
-  /** Tell the style sheet how much of the height the fields take, so that the pictures leave it to them. */
+  /** Tell the style sheet how much of the height fields and verdict take, so that the pictures leave it to them. */
   protected leaveRoom(main: HTMLElement): void {
+    main.classList.toggle("tells", this.parameters.judge !== null);
     const height = (this.confidence ? 104 : 0) + (this.entry ? 150 : 0) + (this.submit ? 72 : 0);
     main.style.setProperty("--fields", `${height}px`);
   }

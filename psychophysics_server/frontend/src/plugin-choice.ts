@@ -164,7 +164,8 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
   private hint(): string {
     const keys = this.payload.options.map((_, i) => this.keysOf(i)[0] ?? "");
     const told = keys.length > 3 ? `${keys[0]} – ${keys.filter(Boolean).at(-1)}` : keys.join(", ");
-    return fill(words.choice.keys, { keys: told });
+    const kept = this.speed?.last_counts ? ` ${words.choice.kept}` : "";
+    return fill(words.choice.keys, { keys: told }) + kept;
   }
 
   protected override key(event: KeyboardEvent): void {
