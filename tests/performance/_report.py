@@ -13,7 +13,7 @@ from _timing import median, median_ratio
 
 Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 TITLES = {"cpu": "On a CPU", "cuda": "On a GPU"}
-PARTS = (*TITLES, *(f"concepts {device}" for device in TITLES), "mixed models", "server")
+PARTS = (*TITLES, *(f"concepts {device}" for device in TITLES), "mixed models", "server", "faults")
 """The parts of the page between markers, in its order; each is measured by itself."""
 INTRO = """# Performance
 
