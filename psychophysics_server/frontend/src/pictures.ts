@@ -25,6 +25,15 @@ export interface Picture {
   image: HTMLImageElement;
 }
 
+const HASH = /^[0-9a-f]{64}$/;
+
+/** Hashes of every picture that a payload names, wherever it stands. */
+export function picturesOf(value: unknown): string[] {
+  if (typeof value === "string") return HASH.test(value) ? [value] : [];
+  if (Array.isArray(value)) return value.flatMap(picturesOf);
+  return value && typeof value === "object" ? Object.values(value).flatMap(picturesOf) : [];
+}
+
 /** Fetch, check and decode one picture; rejects if it cannot be shown. `attempt` counts from 1. */
 export type Load<T> = (name: string, attempt: number) => Promise<T>;
 

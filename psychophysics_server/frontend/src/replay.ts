@@ -5,8 +5,8 @@ import { initJsPsych } from "jspsych";
 import { openAlbum } from "./album";
 import { element } from "./dom";
 import { position } from "./phrases";
-import { dropPicture, loadPicture, Pictures } from "./pictures";
-import { picturesOf, trialType } from "./trials";
+import { dropPicture, loadPicture, Pictures, picturesOf } from "./pictures";
+import { trialType } from "./trials";
 import type { Payload, Trial } from "./wire";
 import { speak, type Words } from "./words";
 

@@ -7,10 +7,10 @@ import { button, element, prose } from "./dom";
 import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
 import { introduction, position } from "./phrases";
-import type { Fault, Pictures } from "./pictures";
+import { type Fault, type Pictures, picturesOf } from "./pictures";
 import { askQuestions } from "./quiz";
 import type { Shell } from "./shell";
-import { picturesOf, trialType } from "./trials";
+import { trialType } from "./trials";
 import type { PracticeState, QuizQuestion, QuizState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
 import { plural, words } from "./words";
 

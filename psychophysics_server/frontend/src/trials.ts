@@ -22,12 +22,3 @@ export function trialType({ trial_type }: Trial): Plugin {
   if (!found) throw new Error(`This page cannot show trials of the type '${trial_type}'. Please reload it.`);
   return found;
 }
-
-const HASH = /^[0-9a-f]{64}$/;
-
-/** Hashes of every picture that a payload names, wherever it stands. */
-export function picturesOf(value: unknown): string[] {
-  if (typeof value === "string") return HASH.test(value) ? [value] : [];
-  if (Array.isArray(value)) return value.flatMap(picturesOf);
-  return value && typeof value === "object" ? Object.values(value).flatMap(picturesOf) : [];
-}
