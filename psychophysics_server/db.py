@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,15 @@ class Database:
         """Run a job in the writer thread; returns once it is on disk."""
         return self.writer.run(job)
 
-    def compact(self) -> None:
-        """Write SQLite's log back into the file, so that what was erased is in neither; PostgreSQL vacuums by itself."""
-        if is_sqlite(self.url):
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    def compact(self) -> bool:
+        """Write SQLite's log back into the file, so that what was erased is in neither; False while readers need it.
+
+        PostgreSQL vacuums by itself.
+        """
+        if not is_sqlite(self.url):
+            return True
+        with closing(sqlite3.connect(str(self.url.database), timeout=10.0)) as raw:
+            return bool(raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
 
     def close(self) -> None:
         """Drain the writer and close every connection."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from bench.registry import LimenError
+
 from .admin.audit import note
 from .db import insert_once
 from .frozen import FrozenStudy
@@ -49,9 +51,20 @@ def pause(connection: Connection, study: FrozenStudy, *, account: str, detail: s
 
 
 def resume(connection: Connection, study: FrozenStudy, *, account: str, detail: str = "") -> bool:
-    """Take newcomers again; returns False if the study was not paused."""
+    """Take newcomers again; returns False if the study was not paused.
+
+    Raises
+    ------
+    LimenError
+        If the study's link to its people was cut: whoever returned would be taken for somebody new.
+    """
     if paused_by(connection, study) is None:
         return False
+    if connection.execute(select(studies.c.unlinked_at).where(studies.c.stimuli == study.key)).scalar() is not None:
+        raise LimenError(
+            f"study {subject(study)}: its recruiter ids were dropped, so nobody who returns could be recognised; "
+            "it stays paused, serve a new version."
+        )
     connection.execute(update(studies).where(studies.c.stimuli == study.key).values(paused_at=None))
     note(connection, account, RESUME, subject(study), detail)
     return True
