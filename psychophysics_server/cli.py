@@ -11,6 +11,7 @@ import click
 
 from .admin.commands import COMMANDS as ADMIN_COMMANDS
 from .bots_cli import COMMANDS as BOTS_COMMANDS
+from .export_cli import COMMANDS as EXPORT_COMMANDS
 from .researcher_cli import COMMANDS
 from .storage_cli import COMMANDS as STORAGE_COMMANDS
 from .terminal import existing, open_console, print_rows, print_table, study_options
@@ -21,7 +22,7 @@ def study() -> None:
     """Protocols; serve a study, simulate people, export."""
 
 
-for command in (*COMMANDS, *ADMIN_COMMANDS, *BOTS_COMMANDS, *STORAGE_COMMANDS):
+for command in (*COMMANDS, *ADMIN_COMMANDS, *BOTS_COMMANDS, *EXPORT_COMMANDS, *STORAGE_COMMANDS):
     study.add_command(command)
 
 
@@ -102,31 +103,6 @@ def _announce(config: Any, host: str, port: int) -> None:
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
     if built_files(config.static / "dist") is None:
         click.echo(f"warning: the front-end is not built, so browsers see a message only; run `{BUILD}`", err=True)
-
-
-@study.command()
-@study_options
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
-@click.option(
-    "--include",
-    multiple=True,
-    type=click.Choice(["bots", "networks", "pilot", "preview"]),
-    help="Add rows of these sources to those of live people; may be repeated.",
-)
-def export(study_path: Path, store: str, database: str | None, output: Path, include: tuple[str, ...]) -> None:
-    """Write tidy rows, codebook and provenance into a folder."""
-    from .db import existing_database
-    from .export import export as write
-    from .export import included
-
-    found, config = existing(study_path, store, database)
-    held = existing_database(found.database)
-    try:
-        done = write(held, found.study, output, sources=included(include), stale_s=config.stale_s)
-    finally:
-        held.close()
-    print_rows(open_console(), done.flow, f"Sample flow of {found.study.file.study}")
-    click.echo(f"{done.folder}: {done.people} people, {done.responses} response rows, {done.excluded} excluded rows")
 
 
 @study.command()
