@@ -206,9 +206,16 @@ class Writer:
                     self.before_commit(connection)
                 began = time.perf_counter()
             took = time.perf_counter() - began
-        if self.on_commit is not None:
-            self.on_commit(len(jobs), took)
+        self._tell(len(jobs), took)
         return results
+
+    def _tell(self, jobs: int, took: float) -> None:
+        """Report a commit; it stands, whatever becomes of the report."""
+        try:
+            if self.on_commit is not None:
+                self.on_commit(jobs, took)
+        except Exception:
+            _log.exception("a commit could not be counted")
 
 
 def _collided(error: DBAPIError) -> bool:

@@ -301,7 +301,10 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
             try:
                 held.start()
                 break
-            except subprocess.SubprocessError:  # it gives up after ten seconds, which a busy machine may need
+            except (
+                subprocess.SubprocessError,
+                OSError,
+            ):  # it gives up after ten seconds, which a busy machine may need
                 if not left:
                     raise
     numbers = itertools.count(1)

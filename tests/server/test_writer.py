@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from functools import partial
 
 import pytest
-from sqlalchemy import func, select, update
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, func, select, update
 
 from bench.registry import LimenError
 from psychophysics_server.db import (
@@ -208,3 +211,139 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 
 def test_a_password_is_never_printed():
     assert "secret" not in database_name("postgresql+psycopg://limen:secret@host/answers")
+
+
+def test_a_job_that_ends_its_thread_ends_only_itself(database):
+    def leave(connection):
+        raise SystemExit("a job must not stop the writer")
+
+    with pytest.raises(WriteFailed, match="must not stop"):
+        database.write(leave)
+    database.write(put("after"))
+    assert names(database) == {"after"}
+
+
+class Held:
+    """An engine's data base, locked by another program from the moment the writer's next commit is done."""
+
+    def __init__(self, database, monkeypatch):
+        self.other = sqlite3.connect(database.url.database, isolation_level=None, timeout=30, check_same_thread=False)
+        monkeypatch.setattr(database.writer, "on_commit", self.lock)
+        self.begun, self.armed = [], False
+        event.listen(database._engine, "begin", self.begun.append, insert=True)
+        database.write(lambda connection: None)
+        with database._engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA busy_timeout = 20")
+        self.begun.clear()
+        self.armed = True
+
+    def lock(self, jobs, took):
+        if self.armed:
+            self.other.execute("BEGIN IMMEDIATE")
+
+
+def test_a_locked_data_base_fails_all_that_wait_at_once_and_then_goes_on(on_file, monkeypatch):
+    """No job is to blame, so none is tried on its own: sixty would wait for the lock one after the other."""
+    held = Held(on_file, monkeypatch)
+    gate = Gate()
+    first = on_file.writer.submit(gate)
+    assert gate.entered.wait(30)
+    waiting = [on_file.writer.submit(put(f"row {number}")) for number in range(7)]
+    gate.open.set()
+    first.result(30)
+    for future in waiting:
+        with pytest.raises(WriteFailed, match="locked"):
+            future.result(30)
+    assert len(held.begun) == 2, "one for the job before, one for all that were refused"
+    held.other.execute("ROLLBACK")
+    monkeypatch.setattr(on_file.writer, "on_commit", None)
+    held.other.close()
+    on_file.write(put("after"))
+    assert names(on_file) == {"after"}
+
+
+def test_a_commit_stands_though_it_cannot_be_counted(database):
+    database.writer.on_commit = lambda jobs, took: 1 / 0
+    assert database.write(put("counted by nobody")) is None
+    assert names(database) == {"counted by nobody"}
+
+
+def test_who_waits_too_long_is_told_so_and_their_job_is_not_run(database):
+    gate = Gate()
+    held = database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    with pytest.raises(Busy, match="too long"):
+        database.writer.run(put("impatient"), timeout=0.01)
+    patient = database.writer.submit(put("patient"))
+    gate.open.set()
+    held.result(30)
+    patient.result(30)
+    assert names(database) == {"patient"}
+
+
+def test_a_hanging_commit_is_seen_from_outside(database):
+    assert database.writer.stuck_s == 0
+    gate = Gate()
+    held = database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    assert database.writer.stuck_s > 0
+    gate.open.set()
+    held.result(30)
+
+
+def test_closing_gives_a_hanging_data_base_up_and_tells_all_that_wait(target):
+    database = Database(target)
+    gate = Gate()
+    held = database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    waiting = [database.writer.submit(put(f"row {number}")) for number in range(5)]
+    assert database.writer.close(patience_s=0.01) is False
+    for future in waiting:
+        with pytest.raises(Busy, match="stopping"):
+            future.result(30)
+    gate.open.set()
+    held.result(30)
+    assert database.writer.close() is True
+    assert names(database) == set()
+    database.close()
+
+
+def test_a_full_queue_does_not_keep_a_server_from_closing(target):
+    database = Database(target, capacity=2)
+    gate = Gate()
+    database.writer.submit(gate)
+    assert gate.entered.wait(30)
+    held = [database.writer.submit(put(f"row {number}")) for number in range(2)]
+    closing = threading.Thread(target=database.close)
+    closing.start()
+    gate.open.set()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert [future.result(30) for future in held] == [None, None]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["put", "raise", "twice"])), max_size=12))
+def test_whatever_is_in_a_batch_each_job_succeeds_or_fails_as_it_would_alone(database, jobs):
+    """Against a model: a set of names, and jobs in the order in which they came."""
+    database.write(lambda connection: connection.execute(delete(meta).where(meta.c.name != "schema")).rowcount)
+    gate = Gate()
+    database.writer.submit(gate)
+    assert gate.entered.wait(30)
+
+    def run(name, what, connection):
+        insert_row(connection, meta, {"name": name, "value": what})
+        if what == "raise":
+            raise ValueError(name)
+        if what == "twice":
+            insert_row(connection, meta, {"name": name, "value": what})
+
+    futures, held, expected = [], set(), []
+    for name, what in jobs[:8]:
+        futures.append(database.writer.submit(partial(run, name, what)))
+        fails = name in held or what != "put"
+        expected.append(fails)
+        held |= set() if fails else {name}
+    gate.open.set()
+    assert [future.exception(30) is not None for future in futures] == expected
+    assert names(database) == held
