@@ -78,6 +78,11 @@ def refuse_to_start(config: ServerConfig) -> None:
         raise LimenError("server: FLASK_DEBUG is set; allowed with --dev only.")
 
 
+def own_address(location: str, host: str) -> str:
+    """Take the host out of a redirect within this server: its name came with the request and may be anyone's."""
+    return "/" + location.removeprefix(host).lstrip("/\\") if location.startswith(host) else location
+
+
 def secure(app: Flask, config: ServerConfig) -> None:
     """Give an application its limits, its cookie, its hosts and its headers."""
     app.debug = False
