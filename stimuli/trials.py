@@ -122,7 +122,11 @@ class Entry(Frozen):
 
 
 class Speed(Frozen):
-    """Durations of a speeded trial, in ms: fixation, stimulus, mask, then the answer until the deadline."""
+    """Durations of a speeded trial, in ms: fixation, stimulus, mask, then the answer until the deadline.
+
+    They are shown for whole numbers of frames, and what was achieved is recorded beside what was asked for. Response
+    times run from the onset of the stimulus, from which on keys are taken; the deadline runs from the end of the mask.
+    """
 
     fixation_ms: int = Field(default=500, ge=0, le=10_000)
     stimulus_ms: int = Field(gt=0, le=10_000)

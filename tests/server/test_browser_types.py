@@ -640,6 +640,14 @@ def test_the_right_answer_is_told_by_its_name_and_marked(arrive: Callable[..., V
         visitor.page.keyboard.press("Enter")
         visitor.page.wait_for_selector(".told", state="detached")
     assert [body["attempt"] for body in visitor.end()] == [1, 1, 2, 2]
+    told = visitor.site.bodies("feedback")
+    assert [(said["trial_id"], said["attempt"], said["correct"]) for said in told] == [
+        ("t000", 1, False),
+        ("t001", 1, False),
+        ("t000", 2, True),
+        ("t001", 2, True),
+    ]
+    assert all(said["shown_ms"] > 0 for said in told)
 
 
 def test_a_query_that_is_among_the_references_is_shown_twice(arrive: Callable[..., Visitor]) -> None:

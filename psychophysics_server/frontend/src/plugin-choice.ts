@@ -64,6 +64,7 @@ class ChoiceScreen extends ChoosingScreen<ChoicePayload> {
     const heading = payload.question || (layout === "scale" ? words.choice.rating : words.choice.heading);
     const shown = panels.length ? element("div", { class: "panels" }, ...panels.map((panel, i) => this.panel(panel, i))) : null;
     shown?.style.setProperty("--panels", String(panels.length));
+    shown?.style.setProperty("--narrow-panels", String(Math.min(panels.length, 3)));
     const choices = payload.options.length ? this.choices(layout) : null;
     this.after.append(...this.fields().filter((node) => node !== null));
     this.after.hidden = this.speed !== null;

@@ -36,6 +36,8 @@ const parameters = {
   open: { type: FUNCTION, default: undefined },
   /** If given: is told the answer, resolves with `{correct, expected}`, which is then shown. */
   judge: { type: FUNCTION, default: null },
+  /** If given: is told the verdict that was shown and for how long. */
+  told: { type: FUNCTION, default: null },
   /** If given: asks the server's network what it recognises in these boxes (`reveal`). */
   ask: { type: FUNCTION, default: null },
 } as const;

@@ -14,6 +14,8 @@ export interface TrialParameters<P extends Payload> {
   position: string;
   /** If given: is told the answer, resolves with `{correct, expected}`, which is then shown. */
   judge: ((data: Data) => Promise<Verdict | null>) | null;
+  /** If given: is told what was shown of the verdict, and for how long. */
+  told: ((shown: Verdict & { shown_ms: number }) => void) | null;
   /** If given: asks the server's network what it recognises in these boxes (`reveal`). */
   ask?: ((boxes: [number, number][]) => Promise<Recognition>) | null;
 }
@@ -193,7 +195,11 @@ export abstract class TrialScreen<P extends Payload> {
     const verdict = await this.parameters.judge!(data);
     if (!verdict) return this.resolve(data);
     this.mark(verdict);
-    const next = button(words.next, "primary", () => this.resolve(data));
+    let since = performance.now();
+    const next = button(words.next, "primary", (event) => {
+      this.parameters.told?.({ ...verdict, shown_ms: event.timeStamp - since });
+      this.resolve(data);
+    });
     const told = element(
       "p",
       { class: verdict.correct ? "told right" : "told wrong" },
@@ -204,5 +210,6 @@ export abstract class TrialScreen<P extends Payload> {
     this.verdict.replaceChildren(told, element("div", { class: "actions" }, next));
     next.focus({ preventScroll: true });
     this.verdict.scrollIntoView({ block: "nearest" });
+    since = await painted(browserClock);
   }
 }

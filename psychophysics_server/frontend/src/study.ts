@@ -210,6 +210,8 @@ export class Study {
       open: (display: HTMLElement) => openAlbum(display, picturesOf(payload), pictures, failed),
       ask: (boxes: [number, number][]) => this.around.ask(trial.trial_id, boxes),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
+      told: (shown: Verdict & { shown_ms: number }) =>
+        void outbox.add("feedback", { trial_id: trial.trial_id, attempt, ...shown }).catch(() => undefined),
       on_start: () => {
         onTrial(trial.trial_id);
         pictures.window(trials.slice(i, i + AHEAD).flatMap(({ payload }) => picturesOf(payload)));

@@ -2,7 +2,7 @@
 
 import type { Words } from "./words";
 
-export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load" | "display";
+export type Kind = "consent" | "instructions" | "quiz" | "trial" | "focus" | "debrief" | "resume" | "load" | "display" | "feedback";
 
 /** One event as it is stored and sent; `body` is JSON text, built once and never again. */
 export interface SentEvent {
