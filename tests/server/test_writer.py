@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, func, select, update
+from sqlalchemy import delete, func, select, update
 
 from bench.registry import LimenError
 from psychophysics_server.db import (
@@ -229,12 +229,12 @@ class Held:
     def __init__(self, database, monkeypatch):
         self.other = sqlite3.connect(database.url.database, isolation_level=None, timeout=30, check_same_thread=False)
         monkeypatch.setattr(database.writer, "on_commit", self.lock)
-        self.begun, self.armed = [], False
-        event.listen(database._engine, "begin", self.begun.append, insert=True)
+        self.said, self.armed = [], False
         database.write(lambda connection: None)
         with database._engine.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA busy_timeout = 20")
-        self.begun.clear()
+            raw = connection.connection.driver_connection
+            raw.execute("PRAGMA busy_timeout = 20")
+            raw.set_trace_callback(self.said.append)
         self.armed = True
 
     def lock(self, jobs, took):
@@ -254,7 +254,7 @@ def test_a_locked_data_base_fails_all_that_wait_at_once_and_then_goes_on(on_file
     for future in waiting:
         with pytest.raises(WriteFailed, match="locked"):
             future.result(30)
-    assert len(held.begun) == 2, "one for the job before, one for all that were refused"
+    assert held.said.count("BEGIN IMMEDIATE") == 2, "one for the job before, one for all that were refused"
     held.other.execute("ROLLBACK")
     monkeypatch.setattr(on_file.writer, "on_commit", None)
     held.other.close()
