@@ -36,11 +36,13 @@ class Factor:
         return f"Factor of the design; levels: {listed}.{gaps}"
 
     def value(self, given: Mapping[str, Any]) -> Value | None:
-        """Return a trial's value as it stands in a table, None if it has none."""
+        """Return a trial's value as it stands in a table, None if it has none; true/false with gaps is text."""
         value = given.get(self.name)
         if value is None:
             return None
-        return str(value) if self.type == "text" else float(value) if self.type == "number" else bool(value)
+        if self.type == "number":
+            return float(value)
+        return bool(value) if self.type == "bool" and self.whole else str(value)
 
 
 def read_factors(trials: Iterable[Mapping[str, Any]], *, where: str) -> tuple[Factor, ...]:

@@ -86,7 +86,7 @@ class Kinds:
             whole = as_dict(row) | factors
             yield (EXCLUDED if row.excluded else MAIN), whole
             if not row.excluded and row.phase == "test" and not row.is_catch and row.correct == row.correct:
-                yield MODEL, {name: whole.get(name, order) for name in MODEL_COLUMNS} | self._categories(factors)
+                yield MODEL, {name: whole.get(name, order) for name in MODEL_COLUMNS} | factors
                 order += 1
             for picture in picture_rows(answer):
                 yield PICTURES, as_dict(picture)
@@ -99,10 +99,6 @@ class Kinds:
 
     def _factors(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {factor.name: factor.value(given) for factor in self.study.factors}
-
-    def _categories(self, factors: Mapping[str, Any]) -> dict[str, Any]:
-        text = {column.name for column in factor_columns(self.study.factors) if column.kind == "str"}
-        return {n: str(v) if n in text and v is not None else v for n, v in factors.items()}
 
 
 def as_dict(row: Any) -> dict[str, Any]:
