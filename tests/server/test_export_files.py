@@ -172,7 +172,7 @@ def test_the_analysis_reads_the_export_with_its_factors(done):
     study = load(done.folder)
     answers = study.answers()
     assert study.conditions == ("baseline", "grad_cam")
-    assert set(answers["layer"]) == {"layer0", "layer1", "layer2"}
+    assert set(answers["layer"]) == {"layer1", "layer2"}  # the first is a catch trial
     assert answers["depth"].tolist() == [float(name[-1]) for name in answers["layer"]]
     assert (answers["confidence"] == 2).all()
 
