@@ -109,9 +109,11 @@ def histories(database, template):
             super().__init__()
             self.people, self.paused, self.events = {}, False, itertools.count()
 
-        @initialize(quota=st.integers(1, 3))
-        def begin(self, quota):
+        @initialize(quota=st.integers(1, 3), early=st.integers(0, 9))
+        def begin(self, quota, early):
             self.study = renamed(template, quota)
+            for _ in range(early):
+                self.someone_new_comes()
 
         def model(self, source="live"):
             return {
@@ -124,6 +126,9 @@ def histories(database, template):
             return data.draw(st.sampled_from(names)) if names else None
 
         @rule()
+        def a_newcomer(self):
+            self.someone_new_comes()
+
         def someone_new_comes(self):
             name = f"person-{len(self.people)}"
             before, full = self.model(), all(self.model()[c.cell] >= c.quota for c in self.study.cells)
@@ -277,7 +282,7 @@ def run(database, template, examples, steps):
 
 
 def test_every_history_counts_those_who_hold_a_place_and_no_one_else(shared, tiny):
-    run(shared, tiny, examples=12, steps=25)
+    run(shared, tiny, examples=16, steps=20)
 
 
 @pytest.mark.long
@@ -377,6 +382,14 @@ def test_a_pause_by_a_person_is_not_lifted_by_the_server(shared, tiny):
     assert not arrive(shared, study, "p").refused
     shared.write(lambda connection: pause(connection, study, account="ada"))
     assert arrive(shared, study, "p").resumed
+
+
+@pytest.mark.parametrize("source", ["pilot", "preview", "bot"])
+def test_those_who_fill_no_place_are_never_too_many_and_are_balanced_among_themselves(shared, tiny, source):
+    study = renamed(tiny, quota=1)
+    assert {arrive(shared, study, f"{source}{number}", source=source).refused for number in range(10)} == {""}
+    assert max(spread(study, held(shared, study, source))) <= 1
+    assert set(held(shared, study).values()) == {0}
 
 
 def person_of(running, name, **more):
