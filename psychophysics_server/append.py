@@ -131,12 +131,12 @@ def append(
 
     def job(connection: Connection) -> Appended:
         if token is None:
-            found = STANDING.run(connection, of=session).one_or_none()
+            found = STANDING.run(connection, of=session)
         else:
-            found = STANDING_BY_TOKEN.run(connection, of=session, token=token).one_or_none()
-        if found is None:
+            found = STANDING_BY_TOKEN.run(connection, of=session, token=token)
+        if not found:
             return Appended(unknown=True)
-        return _append(connection, study, _Standing(*found), said)
+        return _append(connection, study, _Standing(*found[0]), said)
 
     appended: Appended = database.write(job)
     return appended
@@ -269,7 +269,7 @@ def _store(connection: Connection, said: _Said, read: _Read, *, gate: Gate, resu
 
 
 def _insert(connection: Connection, row: Mapping[str, Any]) -> bool:
-    return KEPT.run(connection, **row).one_or_none() is not None
+    return bool(KEPT.run(connection, **row))
 
 
 def _repeat(connection: Connection, row: Mapping[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Executable, Table, bindparam
+from sqlalchemy import Connection, Executable, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
 Build = Callable[[str], Executable]
 
@@ -27,16 +29,23 @@ class Prepared:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
 
-    def run(self, connection: Connection, **values: Any) -> CursorResult[Any]:
-        """Run the statement with these values."""
+    def run(self, connection: Connection, **values: Any) -> Sequence[Any]:
+        """Run the statement with these values in the open transaction; return its rows."""
         name = connection.dialect.name
         if name not in self._compiled:
             compiled = self._build(name).compile(dialect=connection.dialect)  # type: ignore[attr-defined]
             order = tuple(compiled.positiontup) if compiled.positional else None
             self._compiled[name] = (str(compiled), order)
         text, order = self._compiled[name]
-        given = values if order is None else tuple(values[key] for key in order)
-        return connection.exec_driver_sql(text, given)
+        if order is None:
+            found = connection.exec_driver_sql(text, values)
+            return found.fetchall() if found.returns_rows else ()
+        try:
+            cursor = connection.connection.cursor()
+            cursor.execute(text, tuple(values[key] for key in order))
+            return cursor.fetchall()
+        except sqlite3.Error as error:
+            raise OperationalError(text, None, error) from error
 
 
 def insert_new(table: Table, *columns: str) -> Prepared:
