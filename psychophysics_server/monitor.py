@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, not_, select
 
@@ -72,7 +74,7 @@ def standing(database: Database, study: FrozenStudy, *, now: float, stale_s: flo
         for source in sorted({source for source, _ in found}):
             held = counts(connection, study, source, now=now, stale_s=stale_s)
             for cell in study.cells:
-                row = found.get((source, cell.cell), {})
+                row: Mapping[str, Any] = found.get((source, cell.cell), {})
                 numbers = {name: int(row.get(name) or 0) for name in columns}
                 cells.append(
                     CellCount(source=source, cell=cell.cell, quota=cell.quota, held=held[cell.cell], **numbers)

@@ -65,10 +65,10 @@ class Overview:
     admits: bool
     screens: Sequence[Screen]
     pay: Pay
-    faults: Sequence[Row[Any]]
+    faults: Sequence[Any]
     alarms: int
     manual: int
-    unreviewed: Sequence[Row[Any]]
+    unreviewed: Sequence[Any]
     errors: Sequence[Failure]
     now: float
 
@@ -114,7 +114,7 @@ def _pace(connection: Connection, now: float) -> float:
     return float(connection.execute(query).scalar_one()) / PACE_S
 
 
-def _faults(connection: Connection, study: FrozenStudy, now: float) -> Sequence[Row[Any]]:
+def _faults(connection: Connection, study: FrozenStudy, now: float) -> Sequence[Any]:
     """Read the newest events of the last day that were kept but cannot count."""
     query = select(events.c.session, events.c.seq, events.c.kind, events.c.fault, events.c.server_time)
     query = query.join(sessions, sessions.c.session == events.c.session)
@@ -122,7 +122,7 @@ def _faults(connection: Connection, study: FrozenStudy, now: float) -> Sequence[
     return connection.execute(query.order_by(events.c.server_time.desc()).limit(5)).all()
 
 
-def _manual(connection: Connection, study: FrozenStudy) -> Sequence[Row[Any]]:
+def _manual(connection: Connection, study: FrozenStudy) -> Sequence[Any]:
     """Read the newest codes that wait for a person."""
     query = select(codes.c.session, codes.c.reason, codes.c.released_at)
     query = query.join(sessions, sessions.c.session == codes.c.session)
@@ -154,7 +154,7 @@ def screens(connection: Connection, study: FrozenStudy, source: str, *, now: flo
     return [Screen(name, reached[index], left[index]) for index, name in enumerate(names)]
 
 
-def _unfinished(connection: Connection, study: FrozenStudy, source: str, heard: float) -> Sequence[Row[Any]]:
+def _unfinished(connection: Connection, study: FrozenStudy, source: str, heard: float) -> Sequence[Any]:
     """Group those without a code by cell, by the last trial they answered, and by whether they are gone."""
     mine = select(sessions.c.session).where(*_mine(study, source), sessions.c.state != "COMPLETE")
     last = (
