@@ -64,13 +64,13 @@ def attack(launch, tiny):
 
 
 def test_a_few_hundred_hostile_requests_leave_no_trace(attack):
-    fuzz.bombard(attack, 250, 1)
-    assert sum(attack.answered.values()) >= 250
+    fuzz.bombard(attack, 150, 1)
+    assert sum(attack.answered.values()) >= 150
     assert {200, 400, 401, 404, 405} <= set(attack.answered)
 
 
 def test_requests_drawn_from_the_document_are_answered_by_the_document(attack):
-    fuzz.by_the_document(attack, 5, 2)
+    fuzz.by_the_document(attack, 2, 2)
     assert {200, 400, 401} <= set(attack.answered)
 
 

@@ -140,3 +140,9 @@ def test_every_kind_of_event_and_every_state_is_told_of_in_the_wire_document():
     told = (DOCS / "wire.md").read_text()
     for name in (*get_args(wire.Kind), *get_args(State)):
         assert f"`{name}`" in told, name
+
+
+def test_every_slug_of_a_refusal_is_told_of_in_the_documents():
+    told = (DOCS / "wire.md").read_text() + (DOCS / "serving.md").read_text()
+    slugs = {slug for operation in OPERATIONS.values() for slugs in operation.errors.values() for slug in slugs}
+    assert {slug for slug in slugs if f"`{slug}`" not in told} == set()
