@@ -76,7 +76,7 @@ def restore(file: Path, target: str | Path) -> Copied:
     held, url = _look(_existing(file), file), database_url(target)
     if is_sqlite(url):
         path = Path(str(url.database))
-        beside = [name for suffix in ("-wal", "-shm", "-journal") if (name := Path(f"{path}{suffix}")).exists()]
+        beside = [log for suffix in ("-wal", "-shm", "-journal") if (log := Path(f"{path}{suffix}")).exists()]
         if beside:
             raise LimenError(f"data base {beside[0]}: exists already; restore into a new one.")
         with _draft(path, what="data base") as draft:

@@ -42,7 +42,7 @@ class TextFormatter(logging.Formatter):
         known = " ".join(
             f"{name}={getattr(record, name)}" for name in FIELDS if getattr(record, name, None) is not None
         )
-        line = f"{_moment(record)} {record.levelname.lower()} {record.getMessage()}{f' ({known})' if known else ''}"
+        line = f"{_moment(record)} {record.levelname} {record.getMessage()}{f' ({known})' if known else ''}"
         return scrub(line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""))
 
 
@@ -53,7 +53,7 @@ class JsonFormatter(logging.Formatter):
         """Write time, level, logger, message, what is known of the request, and a traceback if there is one."""
         facts: dict[str, Any] = {
             "time": _moment(record),
-            "level": record.levelname.lower(),
+            "level": record.levelname,
             "logger": record.name,
             "message": scrub(record.getMessage()),
         }

@@ -91,10 +91,10 @@ class Metrics:
         if os.environ.get(SHARED):
             from prometheus_client.multiprocess import MultiProcessCollector
 
-            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(shown)
         else:
             shown.register(self.registry)
-        shown.register(self)  # type: ignore[arg-type]
+        shown.register(self)
         return self._prometheus.generate_latest(shown), self._prometheus.CONTENT_TYPE_LATEST
 
 
@@ -107,4 +107,5 @@ def metrics_of(app: Flask) -> Metrics | None:
         except ModuleNotFoundError:
             held = None
         app.extensions["limen.metrics"] = held
-    return held  # type: ignore[no-any-return]
+    found: Metrics | None = held
+    return found

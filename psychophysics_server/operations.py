@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
 from sqlalchemy import Connection, update
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("psychophysics_server.requests")
 
 @operations.record
 def _count_from_the_start(state: BlueprintSetupState) -> None:
-    if "limen" in state.app.extensions:
+    if isinstance(state.app, Flask) and "limen" in state.app.extensions:
         metrics_of(state.app)
 
 

@@ -126,7 +126,7 @@ def _forget(arbiter: Any, worker: Any) -> None:
     if os.environ.get(SHARED) and importlib.util.find_spec("prometheus_client") is not None:
         from prometheus_client.multiprocess import mark_process_dead
 
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        mark_process_dead(worker.pid)
 
 
 def _loopback(host: str) -> bool:
