@@ -219,7 +219,7 @@ def withdraw(database: Database, session: str, *, reason: str) -> None:
 def erase(database: Database, token: str) -> bool:
     """Delete everything that the person with this deletion token said; False if nobody has it.
 
-    Saying it twice is fine. Where the link of a study to its people was cut, the token is not known any more.
+    Saying it twice is fine. It works after the study was unlinked as well.
     """
 
     def job(connection: Connection) -> bool:
