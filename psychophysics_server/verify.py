@@ -17,6 +17,7 @@ from .conduct import observed
 from .db import Database, one
 from .decisions import ANALYSIS, decision_on
 from .frozen import FrozenStudy, Library
+from .gate import held_blocks
 from .links import link_faults
 from .rows import held_events
 from .schedule import missing_trials
@@ -109,6 +110,7 @@ def _answer_faults(connection: Connection, study: FrozenStudy, row: Row[Any], ro
     """Compare what counts with the schedule it must be on, and consent with the event that gave it."""
     faults = []
     trials = {trial.trial_id: trial for trial in schedule_of(connection, study, row.session)}
+    blocks = held_blocks(connection, study, row.session, trials.values())
     for event in rows:
         if not event.trial_id or event.fault:
             continue
@@ -117,7 +119,9 @@ def _answer_faults(connection: Connection, study: FrozenStudy, row: Row[Any], ro
             faults.append(f"event {event.seq} counts for a trial that is not on its schedule.")
         elif json.loads(event.body).get("trial_id") != event.trial_id:
             faults.append(f"event {event.seq} counts for another trial than it names.")
-        elif not 1 <= event.attempt <= (study.attempts if trial.phase == "practice" else 1):
+        elif (
+            not 1 <= event.attempt <= (study.attempts if trial.phase == "practice" else blocks.attempt(trial.trial_id))
+        ):
             faults.append(f"event {event.seq} counts as attempt {event.attempt}, which there is not.")
     given = any(event.kind == "consent" and not event.fault and _accepts(event.body) for event in rows)
     if (row.consented_at is not None) != given:
