@@ -44,3 +44,10 @@ export async function showEnding(shell: Shell, api: Api, { study, texts }: Sessi
   shell.progress(0, 0);
   shell.show("ended", ...parts);
 }
+
+/** Show the way back to whom a recruiter sent for nothing: no place is left, or they took part before. */
+export function showNoPlace(shell: Shell, { message, data }: ApiError): void {
+  const url = typeof data.url === "string" ? data.url : null;
+  const back = onward({ url, form: null }) ?? element("p", { class: "hint" }, words.code.close);
+  shell.end("no-place", { title: words.ending.other.title, body: message }, codeBox(String(data.code)), back);
+}

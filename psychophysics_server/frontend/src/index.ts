@@ -11,7 +11,7 @@ import { codeBox, onward } from "./codes";
 import { watchConduct } from "./conduct";
 import { checkScreen } from "./display";
 import { element } from "./dom";
-import { hasEnded, showEnding } from "./ending";
+import { hasEnded, showEnding, showNoPlace } from "./ending";
 import { connect, enter, type Simulation, takeParameters, takeSimulation } from "./entry";
 import { ConflictError, Outbox } from "./outbox";
 import { dropPicture, loadPicture, pause, Pictures } from "./pictures";
@@ -177,6 +177,7 @@ async function main(): Promise<void> {
       const visit = new Visit(shell, await connect(name, memory, parameters, simulation), memory, simulation);
       return await visit.run().catch((error: unknown) => visit.trouble(error));
     } catch (error) {
+      if (error instanceof ApiError && typeof error.data.code === "string") return showNoPlace(shell, error);
       // The recruiter's parameters live in this page only, so the first request is tried again without a reload.
       const body = error instanceof Error ? error.message : String(error);
       await shell.message("trouble", { title: words.trouble.title, body }, words.trouble.retry);
