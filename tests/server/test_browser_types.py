@@ -433,6 +433,16 @@ def test_every_form_is_taken_by_mouse_and_the_rows_say_what_was_done(arrive: Cal
         check_row(name, body, inputs={"mouse"})
 
 
+def test_trials_with_references_fit_a_window_of_940_by_600(arrive: Callable[..., Visitor]) -> None:
+    names = [name for name in ALL if ALL[name][0] == "forced_choice"]
+    visitor = arrive([ALL[name] for name in names], viewport={"width": 940, "height": 600}).begin()
+    for number, name in enumerate(names, start=1):
+        visitor.wait(number, len(names))
+        assert visitor.page.evaluate("document.documentElement.scrollHeight <= innerHeight"), name
+        assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        take_by_mouse(visitor.page, ALL[name][1])
+
+
 def test_every_form_is_taken_by_keyboard_alone(arrive: Callable[..., Visitor]) -> None:
     visitor = arrive([ALL[name] for name in LEISURELY]).begin()
     for number, name in enumerate(LEISURELY, start=1):
