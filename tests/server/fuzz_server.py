@@ -396,7 +396,8 @@ def main() -> None:
         for part in range(max(1, given.n // 1000)):
             path = Path(folder) / f"{part}.sqlite"
             attack = attack_on(lambda study, path=path: ground.start(study, path), study)
-            by_the_document(attack, 12, given.seed + part)
+            if part % 5 == 0:  # costs most of the time
+                by_the_document(attack, 12, given.seed + part)
             left = 1000 - sum(attack.answered.values())
             bombard(attack, max(left, 1), given.seed + part)
             answered += attack.answered
