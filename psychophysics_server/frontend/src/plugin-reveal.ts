@@ -108,7 +108,7 @@ class RevealScreen extends TrialScreen<RevealPayload> {
       { class: "trial reveal" },
       element("p", { class: "position" }, this.parameters.position),
       element("h1", {}, heading),
-      element("p", { class: "round" }, element("span", { class: "word" }, payload.word), this.left),
+      element("p", { class: "round" }, payload.question ? element("span", { class: "word" }, payload.word) : null, this.left),
       element("div", { class: "stage-cover" }, canvas, this.startButton),
       this.status,
       element("div", { class: "actions" }, this.finishButton, skip),
