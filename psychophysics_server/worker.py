@@ -66,7 +66,7 @@ class PatientSocket(socket.socket):
             raise BrokenPipeError(errno.EPIPE, "the client does not take its answer") from None
 
 
-class PatientWorker(ThreadWorker):  # type: ignore[misc]
+class PatientWorker(ThreadWorker):
     """gunicorn's threads behind its poller: a connection gets a thread when it has something to say."""
 
     def enqueue_req(self, conn: Any) -> None:
