@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import groupby
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from stimuli.records import Checks, Rules
 
@@ -266,6 +266,24 @@ def _threshold(rules: Rules, name: str) -> float | None:
     if isinstance(given, bool):
         return 0.0 if given else None
     return None if given is None else float(given)
+
+
+def from_export(rows: Sequence[Mapping[str, Any]]) -> list[Observed]:
+    """Read what was observed of people from the session rows of an export, for judging it under other thresholds.
+
+    A table cannot tell what a study lacks from what a person lacks: a column that is empty for everyone is the former.
+    `too_fast_share` stands for the study's own `too_fast_ms`; another limit needs the answers (`conduct.recheck`).
+    """
+    names = [one.name for one in fields(Observed)]
+    values = [{name: _number(row[name]) for name in names} for row in rows]
+    for found in values:
+        found["practice_attempts"] = found["practice_attempts"] or math.nan
+    empty = {name for name in names if all(math.isnan(found[name]) for found in values)}
+    return [Observed(**{name: None if name in empty else found[name] for name in names}) for found in values]  # type: ignore[arg-type]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[str]:

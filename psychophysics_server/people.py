@@ -114,10 +114,18 @@ def _person(study: FrozenStudy, row: Row[Any], held: _Batch, *, stale_s: float, 
         schedule_seed=str(schedule[0].seed) if schedule else "",
         total_seconds=round(total_seconds(row, rows), 3),
         practice_attempts=seen.practice_attempts or 0,
-        catch_accuracy=math.nan if seen.catch_accuracy is None else seen.catch_accuracy,
+        catch_accuracy=_or_nan(seen.catch_accuracy),
         test_accuracy=seen.test_accuracy,
         median_rt_ms=seen.median_rt_ms,
-        same_side_share=math.nan if seen.same_side_share is None else seen.same_side_share,
+        same_side_share=_or_nan(seen.same_side_share),
+        quiz_attempts=_or_nan(seen.quiz_attempts),
+        instruction_seconds=seen.instruction_seconds,
+        too_fast_share=_or_nan(seen.too_fast_share),
+        choices_per_side=_or_nan(seen.choices_per_side),
+        same_side_run=_or_nan(seen.same_side_run),
+        longest_gap_seconds=round(seen.longest_gap_seconds, 3),
+        focus_losses=seen.focus_losses,
+        touch_answers=seen.touch_answers,
         **_device(rows, given),
         flags=";".join(name.removeprefix(FLAG) for name in failed if name.startswith(FLAG)),
         decision=decision,
@@ -125,6 +133,10 @@ def _person(study: FrozenStudy, row: Row[Any], held: _Batch, *, stale_s: float, 
         exclusion_reason=reason,
     )
     return PersonRows(session, response_rows(row, study, given, reason=reason), given, rows, row.opened_at)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _trials(study: FrozenStudy, schedule: Sequence[Row[Any]]) -> tuple[Trial, ...]:

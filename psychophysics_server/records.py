@@ -206,6 +206,22 @@ class SessionRow:
     """Over the test trials."""
     same_side_share: float
     """Share of the more frequent side among test answers with two options."""
+    quiz_attempts: float
+    """Tries at the questions until all was right, one more than were taken if it never was; empty without questions."""
+    instruction_seconds: float
+    """Time on the instructions, over all readings; empty if they were never read to the end."""
+    too_fast_share: float
+    """Share of test choices below the study's `too_fast_ms`."""
+    choices_per_side: float
+    """Choices of the least chosen position at test; empty where there are no positions to choose from."""
+    same_side_run: float
+    """Longest run of test answers at the same position."""
+    longest_gap_seconds: float
+    """Longest pause between two events."""
+    focus_losses: int
+    """How often the page lost the focus or was hidden, over all trials."""
+    touch_answers: int
+    """Answers given by touch, over all trials."""
     browser: str
     """Family of the browser, where it was told."""
     system: str

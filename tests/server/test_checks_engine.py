@@ -19,12 +19,14 @@ from psychophysics_server.checks import (
     correctness,
     failed,
     flagged,
+    from_export,
     judge,
     observe,
     option_position,
 )
 from psychophysics_server.conduct import instruction_seconds, longest_gap_seconds, observed, recheck
 from psychophysics_server.frozen import Trial
+from psychophysics_server.people import people
 from psychophysics_server.rows import held_events
 from psychophysics_server.sessions import schedule_of
 from psychophysics_server.tables import check_values, sessions
@@ -365,22 +367,22 @@ def test_whoever_skips_the_instructions_is_excluded_and_still_gets_the_code(laun
 
 
 def crowd(running, count=4):
-    people = []
+    taken = []
     for number in range(count):
         person = running.person(f"person {number}")
         person.consent()
         person.say("instructions", {"viewed_ms": 5_000.0 * (number + 1)})
         person.take(rt_ms=150.0 + 300.0 * number, focus_lost=number % 2).complete()
-        people.append(person)
-    return people
+        taken.append(person)
+    return taken
 
 
 def test_live_export_and_recheck_come_to_the_same(launch, build):
     running = launch(build(checks=ALL, quota=40))
-    people = crowd(running)
+    taken = crowd(running)
     with running.database.read() as connection:
         again = {one.session: one for one in recheck(connection, running.study)}
-        for person in people:
+        for person in taken:
             row = connection.execute(select(sessions).filter_by(session=person.session)).one()
             trials, rows = schedule_of(connection, running.study, row.session), held_events(connection, row.session)
             assert again[person.session].observed == observed(row, running.study, trials, rows)
@@ -389,10 +391,22 @@ def test_live_export_and_recheck_come_to_the_same(launch, build):
             assert bool(again[person.session].failed) == excluded(running, person)
 
 
+def test_an_exported_table_of_people_can_be_judged_again(launch, build):
+    running = launch(build(checks=ALL, quota=40))
+    crowd(running)
+    with running.database.read() as connection:
+        rows = [vars(one.session) for one in people(connection, running.study, sources=("live",), stale_s=3600.0)]
+        for checks in (Checks(**ALL), Checks(min_median_rt_ms=500, quiz_attempts=1), Checks(max_focus_losses=1)):
+            again = recheck(connection, running.study, checks)
+            verdicts = [judge(checks, one) for one in from_export(rows)]
+            assert [failed(one) for one in verdicts] == [one.failed for one in again]
+            assert [flagged(one) for one in verdicts] == [one.flagged for one in again]
+
+
 def test_other_thresholds_are_one_call_and_change_nothing_that_is_stored(launch, build):
     running = launch(build(checks=ALL, quota=40))
-    people = crowd(running)
-    before = {person.session: {name: tuple(one) for name, one in held(running, person).items()} for person in people}
+    taken = crowd(running)
+    before = {person.session: {name: tuple(one) for name, one in held(running, person).items()} for person in taken}
     with running.database.read() as connection:
         loose = recheck(connection, running.study, Checks())
         strict = recheck(connection, running.study, Checks(min_median_rt_ms=500))
@@ -401,9 +415,9 @@ def test_other_thresholds_are_one_call_and_change_nothing_that_is_stored(launch,
     assert [bool(one.failed) for one in strict] == [True, True, False, False]
     assert [one.failed for one in hurried] == [["max_too_fast_share"], ["max_too_fast_share"], [], []]
     assert before == {
-        person.session: {name: tuple(one) for name, one in held(running, person).items()} for person in people
+        person.session: {name: tuple(one) for name, one in held(running, person).items()} for person in taken
     }
-    assert [one.session for one in loose] == [person.session for person in people]
+    assert [one.session for one in loose] == [person.session for person in taken]
 
 
 def test_option_positions_are_of_displayed_options():
