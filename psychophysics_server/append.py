@@ -102,7 +102,7 @@ def _standing(*, by_token: bool) -> Prepared:
 
 
 def _moved(dialect: str) -> Executable:
-    values = {name: bindparam(name) for name in ("last_seen", "high_water", "chain")}
+    values: dict[str, Any] = {name: bindparam(name) for name in ("last_seen", "high_water", "chain")}
     return update(sessions).where(sessions.c.session == bindparam("of")).values(**values)
 
 
@@ -257,7 +257,7 @@ def _store(connection: Connection, said: _Said, read: _Read, *, gate: Gate, resu
         if _insert(connection, row):
             result.acknowledged.append(event.seq)
             result.stored += 1
-            return row["fault"]
+            return str(row["fault"])
         held = one(connection, events, session=session, seq=event.seq)
     if held is not None and held.body_hash == said.hashed and held.kind == event.kind:
         result.acknowledged.append(event.seq)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import click
 
 from .terminal import open_console, print_table, progress, study_options
 
+Tier = Callable[..., None]
 SHARE = click.FloatRange(0, 1)
 
 
@@ -40,8 +41,8 @@ def bots(study_path: Path, store: str, database: str | None, **given: Any) -> No
     from .opening import opening
 
     found = opening(study_path, store, database)
-    run = {"model": _model, "http": _http, "browser": _browser}[given["tier"]]
-    run(found, **given)
+    tiers: dict[str, Tier] = {"model": _model, "http": _http, "browser": _browser}
+    tiers[given["tier"]](found, **given)
 
 
 def _model(found: Any, *, n: int, seed: int, reloads: float, shuffled: float, **_: Any) -> None:
@@ -131,7 +132,7 @@ def observe(
     from bench.registry import LimenError
 
     from .bots.fleet import summarise
-    from .bots.observer import Written, load_observer
+    from .bots.observer import Observer, Written, load_observer
     from .bots.observer import observe as watch
     from .db import Database
     from .opening import opening
@@ -139,11 +140,13 @@ def observe(
     if (answers is None) == (named is None):
         raise LimenError("limen study observe: give one of --answers FILE and --observer module:function.")
     found = opening(study_path, store, database)
+    make: Callable[[], Observer]
     if answers is not None:
         written = Written(answers, found.study)
-        make, called, sessions = (lambda: written), name or answers.stem, n or len(found.study.cells)
+        make, called = (lambda: written), name or answers.stem
     else:
-        make, called, sessions = load_observer(str(named)), name or str(named), n or len(found.study.cells)
+        make, called = load_observer(str(named)), name or str(named)
+    sessions = n or len(found.study.cells)
     console, held = open_console(), Database(found.database)
     try:
         with progress(console, f"{sessions} sessions of {called}", sessions) as tick:

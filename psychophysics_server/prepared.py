@@ -27,7 +27,7 @@ class Prepared:
 
     def __init__(self, build: Build) -> None:
         self._build = build
-        self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+        self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Any]]] = {}
 
     def run(self, connection: Connection, **values: Any) -> Sequence[Any]:
         """Run the statement with these values in the open transaction; return its rows."""
@@ -35,8 +35,11 @@ class Prepared:
         if name not in self._compiled:
             compiled = self._build(name).compile(dialect=connection.dialect)  # type: ignore[attr-defined]
             order = tuple(compiled.positiontup) if compiled.positional else None
-            self._compiled[name] = (str(compiled), order)
-        text, order = self._compiled[name]
+            fixed = {key: value for key, value in compiled.params.items() if value is not None}
+            self._compiled[name] = (str(compiled), order, fixed)
+        text, order, fixed = self._compiled[name]
+        if fixed:
+            values = {**fixed, **values}
         if order is None:
             found = connection.exec_driver_sql(text, values)
             return found.fetchall() if found.returns_rows else ()
@@ -53,7 +56,7 @@ def insert_new(table: Table, *columns: str) -> Prepared:
 
     def build(dialect: str) -> Executable:
         insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-        values = {name: bindparam(name) for name in columns}
+        values: dict[str, Any] = {name: bindparam(name) for name in columns}
         first = next(iter(table.primary_key))
         return insert(table).values(**values).on_conflict_do_nothing().returning(first)
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Executable, Row, bindparam, literal_column, select
 
 from .frozen import FrozenStudy
+from .prepared import Prepared
 from .tables import events
 from .wire import parse_body
 
@@ -87,13 +88,20 @@ def tries_in(rows: Iterable[Row[Any]]) -> list[list[str]]:
     return [body["answers"] for body in held]
 
 
+def _tries(dialect: str) -> Executable:
+    query = select(events.c.body).where(events.c.session == bindparam("of"), events.c.kind == literal_column("'quiz'"))
+    return query.where(events.c.fault == literal_column("''")).order_by(events.c.seq)
+
+
+TRIES = Prepared(_tries)
+"""Asked at every save of a study with questions."""
+
+
 def held_tries(connection: Connection, study: FrozenStudy, session: str) -> list[list[str]]:
     """Read the tries of a session that count; a study without questions costs no statement."""
     if not has_quiz(study):
         return []
-    query = select(events.c.kind, events.c.fault, events.c.body)
-    query = query.where(events.c.session == session, events.c.kind == "quiz").order_by(events.c.seq)
-    return tries_in(connection.execute(query))
+    return [parse_body("quiz", body)["answers"] for (body,) in TRIES.run(connection, of=session)]
 
 
 def quiz_fault(study: FrozenStudy, body: Mapping[str, Any], state: Quiz) -> str:

@@ -10,6 +10,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from bench.registry import LimenError
 
+from .cookies import DashboardCookie
+
 if TYPE_CHECKING:
     from .app import ServerConfig
 
@@ -96,6 +98,7 @@ def secure(app: Flask, config: ServerConfig) -> None:
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_SECURE=not config.dev,
     )
+    app.session_interface = DashboardCookie()
     if config.behind_proxy:
         # The scheme alone is believed: addresses are never asked for, and the proxy hands the host on as it is.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=1, x_host=0, x_port=0, x_prefix=0)  # type: ignore[method-assign]

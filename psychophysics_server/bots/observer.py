@@ -66,7 +66,7 @@ class Observed:
         self.study = study
         self.seed = 0
         self.name = name
-        self.about = {"observer": name}
+        self.about: Mapping[str, Any] = {"observer": name}
         self._make = make
         self._observers: dict[int, Observer] = {}
 

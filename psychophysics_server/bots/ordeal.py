@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
 
     @contextlib.contextmanager
-    def full_disk(self):  # type: ignore[no-untyped-def]
+    def full_disk(self) -> Iterator[None]:
         """Let no file of the workers grow, as on a disk that is full."""
         held: dict[int, tuple[int, int]] = {}
         for pid in self.workers:
