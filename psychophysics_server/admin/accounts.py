@@ -135,6 +135,8 @@ def sign_in(database: Database, name: str, password: str) -> str | None:
     Busy
         If others are being checked.
     """
+    if not _NAME.fullmatch(name):
+        name = ""  # no account is called so, and not every column can hold it
     if not _ONE_AT_A_TIME.acquire(timeout=5.0):
         raise Busy("others are logging in")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ..monitor import CellCount, standing
 from ..tables import codes, events, sessions, studies
 
 PACE_S = 60.0
+SHARED_S = 3.0
 DAY_S = 86_400.0
 BEFORE = ("Opened", "Consented", "Instructions")
 AFTER = ("Finished",)
@@ -71,6 +73,22 @@ class Overview:
     unreviewed: Sequence[Any]
     errors: Sequence[Failure]
     now: float
+
+
+class Shared:
+    """The newest overview of each source: however many browsers look, it is counted once in `SHARED_S`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Overview] = {}
+
+    def overview(self, running: Server, source: str) -> Overview:
+        """Return an overview that is at most `SHARED_S` old."""
+        with self._lock:
+            held = self._held.get(source)
+            if held is None or time.time() - held.now > SHARED_S:
+                held = self._held[source] = overview(running, source)
+            return held
 
 
 def overview(running: Server, source: str) -> Overview:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flask import Response, flash, redirect, render_template, request, session, url_for
+from flask import Response, current_app, flash, redirect, render_template, request, session, url_for
 from sqlalchemy import func, select
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -22,7 +22,7 @@ from .accounts import sign_in, sign_out
 from .acts import alarm_bodies, reveal, set_pause
 from .bundle import replay_files, replayed, shown_words
 from .download import packed, zipped
-from .figures import overview
+from .figures import Shared, overview
 from .owed import owed
 from .person import EVENTS_PAGE, Person, find, replay, story
 from .roster import STATES, WAYS, Wish, roster
@@ -53,7 +53,8 @@ def _reason() -> str:
 
 
 def _someone(name: str) -> Person:
-    found = find(server(), name, now=time.time())
+    known = name.isascii() and name.isalnum() and len(name) <= 40
+    found = find(server(), name, now=time.time()) if known else None
     if found is None:
         raise Refusal(404, "not_found", "There is no such person.")
     return found
@@ -104,7 +105,8 @@ def home() -> str:
 @route("/live", role="viewer")
 def live() -> str:
     """Send the part of the overview that changes."""
-    return render_template("admin/overview_live.html", view=overview(server(), _source()))
+    shared: Shared = current_app.extensions.setdefault("limen_overview", Shared())
+    return render_template("admin/overview_live.html", view=shared.overview(server(), _source()))
 
 
 @route("/people", role="viewer")

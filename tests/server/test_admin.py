@@ -644,3 +644,8 @@ def test_empty_pages_say_so(staffed, desk):
 def test_an_unknown_person_is_not_found(staffed, desk):
     for name in ("nobody", "p" * 500, "%00", "..%2f..%2fetc"):
         assert desk("viewer").get(f"/admin/people/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["a\0b", "' OR 1=1 --", "x" * 10_000, "\u202eanna", ""])
+def test_a_name_no_account_can_have_is_refused_like_any_other(staffed, name):
+    assert Desk(staffed).log_in(name).status_code == 401
