@@ -50,6 +50,7 @@ const result = await build({
   outdir: out,
   entryNames: "[name]-[hash]",
   bundle: true,
+  alias: { "random-words": "./src/random-words.ts" },
   minify: true,
   format: "esm",
   target: ["es2020"],
