@@ -17,7 +17,7 @@ TYPES = {
     "bool": pa.bool_(),
     "category": pa.dictionary(pa.int32(), pa.string()),
 }
-NUMPY = {"int": "int64", "float": "float64", "bool": "bool"}
+NUMPY: dict[str, Any] = {"int": "int64", "float": "float64", "bool": "bool"}
 
 
 class Sheet:

@@ -97,7 +97,7 @@ def simulate(plan: Synthetic) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "excluded": careless, "exclusion_reason": reason,
             })  # fmt: skip
     names = list(ResponseRow.__dataclass_fields__)
-    return pd.DataFrame(rows)[names], pd.DataFrame(people)[list(SessionRow.__dataclass_fields__)]
+    return pd.DataFrame(rows)[names], pd.DataFrame(people).reindex(columns=list(SessionRow.__dataclass_fields__))
 
 
 def write_folder(folder: Path, trials: pd.DataFrame, sessions: pd.DataFrame) -> Path:
