@@ -2,7 +2,8 @@
 
     python tests/server/make_screenshots.py --url http://127.0.0.1:8000/study/NAME/?preview=KEY -o DIR
 
-Every page is taken at two sizes, light and dark. `DIR/trial_train.png` and `DIR/trial_test.png` are the small ones for the
+Every page is taken at two sizes, light and dark: of the whole way, of a person who declines, of a second window, of the page that
+erases and, if `--answers` gives the right answers to the questions about the instructions, of a person who fails them. `DIR/trial_train.png` and `DIR/trial_test.png` are the small ones for the
 documentation.
 """
 
@@ -13,11 +14,11 @@ import io
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from PIL import Image
 
@@ -68,13 +69,24 @@ def serial(page: Any) -> Any:
     return page.locator("[data-page]").first.element_handle()
 
 
-def go_on(page: Any, *, side: int = 0) -> None:
+def answer_questions(page: Any, answers: Sequence[str], *, wrong: bool = False) -> None:
+    """Choose, for each question, the option that is among the answers (or is not), and send them."""
+    for question in page.locator(".question").all():
+        values = question.locator("input").evaluate_all("nodes => nodes.map(node => node.value)")
+        place = next((i for i, value in enumerate(values) if (value in answers) != wrong), 0)
+        question.locator("input").nth(place).check()
+    page.locator("[data-page=quiz] .actions .primary").click()
+
+
+def go_on(page: Any, *, side: int = 0, answers: Sequence[str] = ()) -> None:
     """Do what the present screen asks for, and wait until it is gone."""
     now, screen = kind(page), serial(page)
     if now in ASKING:
         page.locator(".option:enabled").nth(side).click()
         if now == "practice":
             page.locator(".verdict .button").click()
+    elif now == "quiz":
+        answer_questions(page, answers)
     else:
         page.locator("[data-page] .actions .primary:enabled").first.click()
     screen.wait_for_element_state("hidden")
@@ -145,7 +157,7 @@ def in_last_round(page: Any, now: str) -> bool:
     return re.match(r"Round (\d+) of (?!\1\b)", page.locator(".position").inner_text()) is None
 
 
-def walk(page: Any, folder: Path) -> list[str]:
+def walk(page: Any, folder: Path, answers: Sequence[str] = ()) -> list[str]:
     """Take the study, and the first screen of each kind on the way (of trials the last round's, with most to see)."""
     seen: list[str] = []
     for _ in range(MOST_SCREENS):
@@ -163,8 +175,39 @@ def walk(page: Any, folder: Path) -> list[str]:
             page.locator(".verdict .button").click()
             screen.wait_for_element_state("hidden")
         else:
-            go_on(page)
+            go_on(page, answers=answers)
     raise SystemExit(f"the study did not end within {MOST_SCREENS} screens")
+
+
+def decline(page: Any, url: str, folder: Path) -> None:
+    """Take what a person sees who does not consent, and before that a second window."""
+    page.goto(url)
+    while kind(page) != "consent":
+        go_on(page)
+    second = page.context.new_page()
+    second.goto(url.partition("?")[0])
+    second.wait_for_selector("[data-page=elsewhere]")
+    take_all(second, "elsewhere", folder)
+    second.close()
+    page.locator("[data-page=consent] .quiet").click()
+    page.wait_for_selector("[data-page=farewell]")
+    take_all(page, "farewell", folder)
+
+
+def fail_questions(page: Any, url: str, folder: Path, answers: Sequence[str]) -> None:
+    """Take what a person sees who answers the questions wrongly, to the end."""
+    page.goto(url)
+    while kind(page) != "ended":
+        if kind(page) == "quiz":
+            screen = serial(page)
+            answer_questions(page, answers, wrong=True)
+            screen.wait_for_element_state("hidden")
+        elif kind(page) == "quiz-wrong":
+            take_all(page, "quiz-wrong", folder)
+            go_on(page)
+        else:
+            go_on(page)
+    take_all(page, "ended", folder)
 
 
 def main() -> None:
@@ -172,6 +215,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--url", required=True, help="address of the study, with preview=KEY for a preview")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument(
+        "--answers", nargs="*", default=[], help="right answers to the questions about the instructions"
+    )
     arguments = parser.parse_args()
     if chromium() is None:
         raise SystemExit("no Chromium on the PATH: install Debian's package `chromium`.")
@@ -181,7 +227,14 @@ def main() -> None:
         page = context.new_page()
         page.on("console", lambda message: print(f"console {message.type}: {message.text}"))
         page.goto(as_newcomer(arguments.url))
-        seen = walk(page, arguments.output)
+        seen = walk(page, arguments.output, arguments.answers)
+        page.goto(urljoin(arguments.url, "/erase"))
+        take_all(page, "erase", arguments.output)
+    with browser(viewport={"width": width, "height": height}, device_scale_factor=1) as context:
+        decline(context.new_page(), as_newcomer(arguments.url), arguments.output)
+    if arguments.answers:
+        with browser(viewport={"width": width, "height": height}, device_scale_factor=1) as context:
+            fail_questions(context.new_page(), as_newcomer(arguments.url), arguments.output, arguments.answers)
     print(f"{len(seen)} kinds of page in {arguments.output}: {', '.join(seen)}")
 
 
