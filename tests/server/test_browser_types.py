@@ -460,6 +460,8 @@ def test_every_form_is_taken_on_a_phone_by_touch(arrive: Callable[..., Visitor])
         visitor.wait(number, len(LEISURELY))
         page = visitor.page
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        edge = "nodes => Math.max(0, ...nodes.map(node => node.getBoundingClientRect().right))"
+        assert page.locator(".trial button, .trial img").evaluate_all(edge) <= 390 - 12, name
         assert page.locator("button, input, textarea").evaluate_all(small) == 0, name
         take_by_mouse(page, ALL[name][1], tap=True)
     for name, body in zip(LEISURELY, visitor.end(), strict=True):
