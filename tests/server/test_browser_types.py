@@ -114,7 +114,7 @@ NUMBER = {
     "options": [],
     "entry": {"label": "Accuracy in %", "kind": "number", "required": True, "minimum": 0, "maximum": 100},
 }
-SPEEDED = {
+SPEEDED: dict[str, Any] = {
     "phase": "test",
     "question": "Animal or not?",
     "panels": [{"pictures": [HASH[31]]}],
@@ -326,7 +326,7 @@ def arrive(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visitor]]:
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.on("console", lambda said: complaints.extend([said.text] if said.type == "error" else []))
         page.goto(f"{site.url}?{query}")
         return Visitor(site, page)
 
@@ -718,8 +718,14 @@ def test_a_free_answer_that_cannot_count_is_not_sent(arrive: Callable[..., Visit
 
 def test_a_picture_whose_bytes_are_not_what_its_name_says_is_never_shown(arrive: Callable[..., Visitor]) -> None:
     visitor = arrive([ALL["bare"]])
-    page, sent = visitor.page, []
-    page.route(f"**/stimuli/{HASH[1]}.png", lambda route: (sent.append(1), route.fulfill(body=PNG[5]))[-1])
+    page = visitor.page
+    sent: list[str] = []
+
+    def exchange(route: Any) -> None:
+        sent.append(route.request.url)
+        route.fulfill(body=PNG[5])
+
+    page.route(f"**/stimuli/{HASH[1]}.png", exchange)
     visitor.read("[data-page=picture-failed]")
     assert len(sent) == 4
     page.unroute(f"**/stimuli/{HASH[1]}.png")
