@@ -191,7 +191,8 @@ def _hashes(folder: Path, provenance: dict[str, Any], tables: dict[str, pd.DataF
             result.faults.append(f"{name}: is not the file that was exported; its SHA-256 differs.")
         elif name in tables and len(tables[name]) != fact.get("rows"):
             result.faults.append(f"{name}: has {len(tables[name])} rows, {PROVENANCE} says {fact.get('rows')}.")
-    result.faults += [f"{name}: is not named in {PROVENANCE}." for name in tables if name not in noted]
+    typed = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.parquet")))
+    result.faults += [f"{name}: is not named in {PROVENANCE}." for name in (*tables, *typed) if name not in noted]
 
 
 def _known(provenance: dict[str, Any], tables: dict[str, pd.DataFrame]) -> frozenset[str]:

@@ -301,6 +301,7 @@ BAD = {
     "nested": (lambda f: (f / "notes.json").write_text('{"a": [{"b": "me@example.org"}]}'), "key 'a.b': holds an e-mail"),
     "address": (lambda f: (rewrite(f, MAIN, lambda t: t.replace("key", "10.1.2.3", 1)), renoted(f)), "holds an IP address"),
     "gone": (lambda f: (f / "data/study-asking_description-events_data.csv").unlink(), "which is not there"),
+    "typed": (lambda f: shutil.copy(f / "products/study-asking.parquet", f / "products/more.parquet"), "is not named in provenance.json"),
     "added": (lambda f: shutil.copy(f / MAIN, f / "data/study-other_data.csv"), "is not named in provenance.json"),
 }  # fmt: skip
 
