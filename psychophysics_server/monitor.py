@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +68,12 @@ def standing(database: Database, study: FrozenStudy, *, now: float, stale_s: flo
         }
         query = select(sessions.c.source, sessions.c.cell, *(value.label(name) for name, value in columns.items()))
         query = query.where(sessions.c.stimuli == study.key).group_by(sessions.c.source, sessions.c.cell)
-        found = {(row.source, row.cell): row._mapping for row in connection.execute(query)}
+        found = {(row.source, row.cell): dict(row._mapping) for row in connection.execute(query)}
         cells = []
         for source in sorted({source for source, _ in found}):
             held = counts(connection, study, source, now=now, stale_s=stale_s)
             for cell in study.cells:
-                row: Mapping[str, Any] = found.get((source, cell.cell), {})
+                row = found.get((source, cell.cell)) or dict[str, Any]()
                 numbers = {name: int(row.get(name) or 0) for name in columns}
                 cells.append(
                     CellCount(source=source, cell=cell.cell, quota=cell.quota, held=held[cell.cell], **numbers)
