@@ -314,7 +314,10 @@ def test_who_has_no_card_goes_on(arrive):
 PLACES = ["consent", "instructions", "quiz", "before-practice", "practice", "before-train", "test", "debrief", "saving"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [p if p in {"consent", "quiz", "saving"} else pytest.param(p, marks=pytest.mark.long) for p in PLACES],
+)
 def test_a_person_can_withdraw_with_a_reason_wherever_they_are(arrive, place):
     visitor = arrive({"texts": ASKING}).come()
     if PLACES.index(place) > PLACES.index("quiz"):
