@@ -16,6 +16,7 @@ from .checks import Course, Observed, Timed, Verdict, failed, flagged, judge, ob
 from .db import insert_row
 from .frozen import FrozenStudy, Trial
 from .quiz import quiz_state, tries_in
+from .records import SIMULATED
 from .sessions import schedule_of
 from .tables import check_values, events, sessions
 from .wire import BadBody, number, parse_body, parse_trial
@@ -46,11 +47,11 @@ def timed_answers(rows: Sequence[Row[Any]]) -> list[Timed]:
 def total_seconds(session: Row[Any], rows: Sequence[Row[Any]]) -> float:
     """Return the time from opening to the last trial or later event, in seconds.
 
-    The server's clock for people; the client's for bots, whose time is simulated.
+    The server's clock for people; the client's for bots and networks, whose time is simulated.
     """
     if not rows:
         return math.nan
-    if session.source == "bot":
+    if session.source in SIMULATED:
         times = [row.client_time for row in rows]
         return (max(times) - min(times)) / 1000
     end = session.finished_at if session.finished_at is not None else max(row.server_time for row in rows)

@@ -8,6 +8,8 @@ from typing import Any
 
 EXPORT_SCHEMA = 2
 SOURCES = ("live", "pilot", "preview", "bot", "network")
+SIMULATED = frozenset({"bot", "network"})
+"""Sources that keep a clock of their own: their times are written, not waited for."""
 ADDED: dict[str, Any] = {
     "payload_sha256": "",
     "pictures": "",

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, func, select
 from ..app import Failure, Server
 from ..frozen import FrozenStudy
 from ..monitor import CellCount, standing
+from ..records import SIMULATED
 from ..tables import codes, events, sessions, studies
 
 PACE_S = 60.0
@@ -225,7 +226,7 @@ def pay(connection: Connection, study: FrozenStudy, source: str) -> Pay:
     middle = median(seconds) / 60 if seconds else None
     told = None if terms.amount is None else 60 * terms.amount / terms.minutes
     # What bots are timed by says nothing of a person's hour.
-    timed = middle is not None and middle > 0 and source != "bot"
+    timed = middle is not None and middle > 0 and source not in SIMULATED
     return Pay(
         finished=len(seconds),
         median_minutes=middle,

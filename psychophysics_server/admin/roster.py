@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 from ..app import Server
 from ..checks import FLAG
 from ..frozen import FrozenStudy
+from ..records import SOURCES
 from ..tables import check_values, codes, decisions, events, sessions
 
 PAGE = 50
@@ -47,7 +48,7 @@ class Wish:
         state, cell, page = query.get("state", ""), query.get("cell", ""), query.get("page", "1")
         sort = query.get("sort", "opened")
         return cls(
-            source=query.get("source", "") if query.get("source") in {"live", "pilot", "preview", "bot"} else "",
+            source=query.get("source", "") if query.get("source") in SOURCES else "",
             state=state if state in {*STATES, *WAYS} else "",
             cell=cell if cell in study.trials else "",
             sort=sort if sort in SORTS else "opened",
