@@ -155,10 +155,9 @@ class Attack:
         else:
             known = {row["session"] for row in self.before["sessions"]}
             own = ({row["session"] for row in after["sessions"]} - known) | {self.attacker.session}
-            if answer.is_json and isinstance(
-                answer.json, dict
-            ):  # opened again by the id that an earlier request made up
-                own.add(answer.json.get("session", ""))
+            told = answer.json if answer.is_json and answer.text else None
+            if isinstance(told, dict):  # a session opened again by the id that an earlier request made up
+                own.add(told.get("session", ""))
             left, were = Watch.without(after, own), Watch.without(self.before, own)
             if not self.before["studies"]:
                 left["studies"] = were["studies"]
