@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from .frozen import FrozenStudy, Trial
+from .schedule import counting as of_last_attempts
 from .wire import TrialBody, parse_body
 
 OWN_COLUMNS = ("picture_px", "load_failures", "plugin", "lockout_ms", "feedback", "fullscreen_exits", "zoom")
@@ -32,6 +33,16 @@ class Answered:
     said: Mapping[str, Any]
     """The whole body, with what `TrialBody` does not know."""
     client_s: float
+
+    @property
+    def trial_id(self) -> str:
+        """Name of the trial."""
+        return self.trial.trial_id
+
+    @property
+    def attempt(self) -> int:
+        """Which time the block was taken."""
+        return int(self.event.attempt)
 
     @property
     def response(self) -> str:
@@ -77,7 +88,7 @@ def counting(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 
 
 def answers(session: Row[Any], study: FrozenStudy, rows: Sequence[Row[Any]]) -> list[Answered]:
-    """Read the trial events of one session that count."""
+    """Read the trial events of one session that count; of a block that was begun again, those of its last attempt."""
     index = study.trial_index[session.cell]
     start = min((row.client_time for row in rows), default=0.0)
     found = []
@@ -93,7 +104,7 @@ def answers(session: Row[Any], study: FrozenStudy, rows: Sequence[Row[Any]]) -> 
                 client_s=(row.client_time - start) / 1000,
             )
         )
-    return found
+    return of_last_attempts(study.trials[session.cell], found)
 
 
 def measured(value: Any) -> Any:

@@ -16,13 +16,16 @@ from .guard import redacted
 from .people import PersonRows
 from .wire import BadBody, parse_body
 
+GIVEN_UP = "this block was begun again, so its last attempt counts"
+
 
 def event_rows(person: PersonRows) -> Iterator[EventRow]:
     """Yield what happened beside the answers, and answers that cannot count."""
     start = min((row.client_time for row in person.events), default=0.0)
     opened = person.opened_at
+    counted = {answer.event.seq for answer in person.answers}
     for row in person.events:
-        if row.trial_id and not row.fault:
+        if row.seq in counted:
             continue
         try:
             said = parse_body(row.kind, row.body)
@@ -38,7 +41,7 @@ def event_rows(person: PersonRows) -> Iterator[EventRow]:
             kind=row.kind,
             what=token(said.get("what") or said.get("reason")),
             trial_id=row.trial_id or token(said.get("trial_id")),
-            fault=row.fault,
+            fault=row.fault or (GIVEN_UP if row.trial_id else ""),
             client_s=round((row.client_time - start) / 1000, 6),
             elapsed_s=round(row.server_time - opened, 3),
             details=as_tokens(more),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,8 @@ READERS = 16
 """Connections for reading on SQLite: one a thread of the server."""
 POSTGRES_READERS = 4
 """Connections for reading of one process on PostgreSQL: many processes share the server's connections."""
+PATIENCE = 200
+"""How often a statement of a new connection is tried again, 50 ms apart, while others open the same file."""
 DURABLE = frozenset({"on", "local", "remote_write", "remote_apply"})
 """Values of PostgreSQL's synchronous_commit with which a commit waits for the server's own disk."""
 Role = Literal["read", "write", "migrate"]
@@ -146,10 +150,22 @@ def _on_connect(engine: Engine, statements: list[str]) -> None:
             raw.isolation_level = None
         cursor = raw.cursor()
         for statement in statements:
-            cursor.execute(statement)
+            _patiently(cursor, statement)
         cursor.close()
         if engine.dialect.name != "sqlite":
             raw.commit()
+
+
+def _patiently(cursor: Any, statement: str) -> None:
+    """Run a statement; SQLite answers the change to a write-ahead log with 'locked' at once, without the busy time-out."""
+    for pause in (*([0.05] * PATIENCE), None):
+        try:
+            cursor.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if pause is None or "locked" not in str(error):
+                raise
+            time.sleep(pause)
 
 
 def check_durable(connection: Connection) -> None:

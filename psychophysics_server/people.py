@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, select
 
-from .answered import Answered, answers, counting, finite, token
+from .answered import Answered, answers, finite, token
 from .checks import FLAG
 from .conduct import observed, total_seconds
 from .frozen import FrozenStudy, Trial
@@ -107,7 +107,7 @@ def _person(study: FrozenStudy, row: Row[Any], held: _Batch, *, stale_s: float, 
         consent_version=row.consent_version,
         consented=row.consented_at is not None,
         finished=row.state == "COMPLETE",
-        trials_held=len({event.trial_id for event in counting(rows)}),
+        trials_held=len({answer.trial_id for answer in given}),
         trials_planned=len(trials),
         resumes=resumes(rows),
         day=int(row.opened_at // DAY_S) - int(first // DAY_S),

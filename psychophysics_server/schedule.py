@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .frozen import FrozenStudy, Trial
 from .quiz import tries_of
@@ -21,7 +21,17 @@ class Answer:
     response: str
 
 
-AnswerT = TypeVar("AnswerT", bound=Answer)
+class Attempted(Protocol):
+    """Anything that answers a trial in some attempt at its block."""
+
+    @property
+    def trial_id(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+
+AnswerT = TypeVar("AnswerT", bound=Attempted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_BODY = 65_536
 MAX_BATCH = 64
 MAX_SEQ = 50_000
-Kind = Literal["consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume", "load", "display"]
+Kind = Literal[
+    "consent", "instructions", "quiz", "trial", "focus", "debrief", "withdraw", "resume", "load", "display", "feedback"
+]
 
 
 def _storable(text: str) -> str:

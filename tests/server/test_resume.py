@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 from sqlalchemy import select, update
 
 from psychophysics_server.db import one
+from psychophysics_server.export import export
 from psychophysics_server.schedule import Blocks, counting
 from psychophysics_server.sessions import answers_of, schedule_of
 from psychophysics_server.tables import events, sessions
@@ -83,6 +85,26 @@ def test_answers_of_the_attempt_given_up_are_kept_and_do_not_count(policy):
     assert [a.attempt for a in counted if a.trial_id == third[0]["trial_id"]] == [2]
     assert len({a.trial_id for a in counted}) == len(trials)
     assert verify(running.database, running.app.extensions["limen"].library).faults == []
+
+
+def test_an_export_holds_the_last_attempt_and_tells_of_the_one_given_up(policy, tmp_path):
+    running = policy("restart_block")
+    person, third = after_first_of_third_block(running)
+    come_back(person)
+    person.take(attempt=2, stop_before=blocks(person)[3]["trials"][0]["trial_id"])
+    assert person.take().complete().status_code == 200
+    done = export(running.database, running.study, tmp_path / "out", stale_s=3600.0)
+    rows = pd.concat(
+        [
+            pd.read_csv(path)
+            for path in done.folder.glob("data/study-tinystudy*_data.csv")
+            if "description-excluded" in path.name or "description" not in path.name
+        ]
+    )
+    assert list(rows.loc[rows["trial_id"] == third[0]["trial_id"], "attempt"]) == [2]
+    assert not rows["trial_id"].duplicated().any()
+    told = pd.read_csv(next(done.folder.glob("data/*description-events_data.csv")))
+    assert told.loc[told["fault"].fillna("").str.contains("begun again"), "trial_id"].tolist() == [third[0]["trial_id"]]
 
 
 def test_a_block_can_be_begun_again_more_than_once(policy):
