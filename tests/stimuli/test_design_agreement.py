@@ -1,0 +1,202 @@
+"""The agreement protocol: as many right as wrong predictions, nothing told, and an audit that sees each broken rule."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.registry import LimenError
+from bench.store import Artifact, Store
+from stimuli.build import _tables, build, draw, plan, verify
+from stimuli.designs.agreement import agreement
+from stimuli.protocol import Tables
+from stimuli.records import StudyFile
+from stimuli.study import load_study
+
+DESIGN = {"size": 32, "lists": 3, "examples": 3, "tradeoff": True}
+
+
+def _file(**changes: Any) -> StudyFile:
+    facts: dict[str, Any] = {
+        "study": "agree", "version": 1, "protocol": "agreement", "title": "Right?", "run": "demo", "quota": 9,
+        "conditions": ("baseline", "grad_cam"), "contact": "study@example.org", "design": DESIGN,
+    }  # fmt: skip
+    return StudyFile(**{**facts, **changes})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, fake_run: Callable[..., Artifact]) -> Store:
+    root = tmp_path_factory.mktemp("agreement")
+    fake_run(root)
+    return Store(root)
+
+
+@pytest.fixture(scope="module")
+def tables(store: Store) -> Tables:
+    made = plan(_file(), store)
+    return _tables(made, draw(made))
+
+
+def _asked(tables: Tables) -> pd.DataFrame:
+    return tables.trials[tables.trials["block"] == "agreement"]
+
+
+def test_half_of_the_predictions_of_each_person_are_right(tables: Tables) -> None:
+    items = tables.items.set_index("item_id")
+    right = _asked(tables)["item_id"].map(items["model_correct"]).astype(bool)
+    assert right.groupby(_asked(tables)["cell"]).agg(["sum", "size"]).to_numpy().tolist() == [[5, 10]] * 6
+
+
+def test_conditions_differ_in_the_explanation_alone(tables: Tables) -> None:
+    for number in (1, 2, 3):
+        bare, full = (
+            [json.loads(p) for p in _asked(tables).query("cell == @cell").sort_values("position")["payload"]]
+            for cell in (f"baseline-{number}", f"grad_cam-{number}")
+        )
+        for one, other in zip(bare, full, strict=True):
+            other["panels"] = [panel for panel in other["panels"] if panel["label"] != "Explanation"]
+            assert one == other
+
+
+def test_no_question_tells_the_truth(tables: Tables) -> None:
+    items = tables.items.set_index("item_id")
+    for row in _asked(tables).to_dict("records"):
+        item, payload = items.loc[row["item_id"]], row["payload"]
+        assert not {"label", "model_correct", "expected"} & set(json.loads(payload))
+        assert item["model_correct"] or item["label"] not in payload
+
+
+def test_each_rating_and_trade_off_is_asked_and_has_no_right_answer(tables: Tables) -> None:
+    for _, cell in tables.trials.groupby("cell"):
+        rest = cell[(cell["phase"] == "test") & (cell["block"] != "agreement")]
+        assert list(rest["item_id"]) == [
+            "rating before",
+            "rating after",
+            *(f"trade-off {r}" for r in ("low", "medium", "high")),
+        ]
+        assert set(rest["answer"]) == {"{}"}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(store: Store) -> None:
+    first, again, other = (draw(plan(_file(seed=seed), store)) for seed in (0, 0, 1))
+    assert (first.pictures, first.trials, first.cells) == (again.pictures, again.trials, again.cells)
+    assert first.trials != other.trials
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(half=st.integers(1, 6), lists=st.integers(1, 4), seed=st.integers(0, 10**6))
+def test_any_size_keeps_the_rules(store: Store, half: int, lists: int, seed: int) -> None:
+    options = {"size": 32, "trials": 2 * half, "lists": lists, "examples": 1}
+    made = plan(_file(design=options, seed=seed), store)
+    drawn = draw(made)
+    items = {item.item_id: item for item in drawn.items}
+    for cell in drawn.cells:
+        of = [items[t.item_id] for t in drawn.trials if t.cell == cell.cell and t.block == "agreement"]
+        for right in (True, False):
+            classes = [item.predicted for item in of if item.model_correct == right]
+            assert abs(classes.count("boat") - classes.count("kite")) <= 1 + (half % 2)
+
+
+def test_a_built_set_verifies(store: Store) -> None:
+    assert verify(build(_file(study="agree-built"), store)) == []
+
+
+def _change(tables: Tables, row: int, part: str, change: Callable[[dict[str, Any]], None]) -> Tables:
+    trials = tables.trials.copy()
+    place = _asked(tables).index[row]
+    value = json.loads(str(trials.loc[place, part]))
+    change(value)
+    trials.loc[place, part] = json.dumps(value)
+    return replace(tables, trials=trials)
+
+
+def _other_item(tables: Tables) -> Tables:
+    trials = tables.trials.copy()
+    rows = _asked(tables).index
+    trials.loc[rows[1], "item_id"] = trials.loc[rows[0], "item_id"]
+    return replace(tables, trials=trials)
+
+
+def _truth(tables: Tables, column: str, value: Any) -> Tables:
+    items = tables.items.copy()
+    items.loc[items["item_id"] == _asked(tables)["item_id"].iloc[0], column] = value
+    return replace(tables, items=items)
+
+
+VIOLATIONS: dict[str, tuple[Callable[[Tables], Tables], str]] = {
+    "a point less": (lambda t: _change(t, 0, "payload", lambda p: p["options"].pop()), "four points"),
+    "reversed scale": (lambda t: _change(t, 0, "payload", lambda p: p["options"].reverse()), "four points"),
+    "the wrong side": (lambda t: _change(t, 0, "answer", lambda a: a.update(expected="2")), "true side"),
+    "another factor": (lambda t: _change(t, 0, "factors", lambda f: f.update(machine="none")), "factor 'machine'"),
+    "twice": (_other_item, "twice"),
+    "an explanation in the baseline": (
+        lambda t: _change(t, 0, "payload", lambda p: p["panels"].append({**p["panels"][0], "label": "Explanation"})),
+        "in the baseline",
+    ),
+    "the truth": (
+        lambda t: _change(t, 0, "payload", lambda p: p["panels"].append({"label": "Truth", "pictures": [], "text": "x"})),
+        "tells the truth",
+    ),
+    "an example less": (lambda t: _change(t, 0, "payload", lambda p: p["panels"][-1]["pictures"].pop()), "3 examples"),
+    "another picture": (
+        lambda t: _change(t, 0, "payload", lambda p: p["panels"][0].update(pictures=["0" * 64])), "item's picture",
+    ),
+    "another truth": (lambda t: _truth(t, "label", "plane"), "its classes say otherwise"),
+    "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=_asked(t).index[0])), "planned are"),
+    "a list less": (
+        lambda t: replace(t, cells=t.cells[t.cells["list"] < 3], trials=t.trials[t.trials["list"] < 3]), "2 lists",
+    ),
+    "a set shared": (
+        lambda t: replace(t, trials=t.trials.assign(item_id=t.trials["item_id"].where(
+            t.trials["list"] != 2, t.trials["cell"].str[:-1].add("1").add(t.trials["position"].astype(str)).map(dict(zip(
+                t.trials["cell"] + t.trials["position"].astype(str), t.trials["item_id"], strict=True)))))), "stands in 2 lists",
+    ),
+    "two previews right": (
+        lambda t: replace(t, items=t.items.assign(model_correct=True)), "one right and one wrong",
+    ),
+    "a copy": (lambda t: replace(t, items=t.items.assign(picture=t.items["picture"].iloc[0])), "the same picture"),
+}  # fmt: skip
+
+
+def test_the_drawn_tables_break_no_rule(tables: Tables) -> None:
+    assert agreement.audit(tables) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_the_audit_finds(tables: Tables, name: str) -> None:
+    plant, told = VIOLATIONS[name]
+    faults = agreement.audit(plant(tables))  # type: ignore[attr-defined]
+    assert any(told in fault for fault in faults), faults
+
+
+def test_too_few_wrong_predictions_are_refused(store: Store) -> None:
+    with pytest.raises(LimenError, match="gets right and the run has 48"):
+        build(_file(design={**DESIGN, "trials": 34}), store)
+
+
+def test_an_odd_number_of_trials_is_refused(store: Store) -> None:
+    with pytest.raises(LimenError, match="even numbers"):
+        build(_file(design={**DESIGN, "trials": 9}), store)
+
+
+def test_an_unknown_explanation_is_refused_with_the_nearest(store: Store) -> None:
+    with pytest.raises(LimenError, match="grad_cam"):
+        build(_file(conditions=("baseline", "gradcam")), store)
+
+
+def test_the_example_study_file_is_valid() -> None:
+    assert load_study("configs/studies/agreement.yaml").protocol == "agreement"
+
+
+def test_drawing_imports_neither_torch_nor_flask() -> None:
+    code = "import sys, stimuli.designs.agreement; print([n for n in ('torch', 'flask') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
