@@ -169,6 +169,53 @@ def read_tidy(path: Path, factors: Sequence[str] = ()) -> pd.DataFrame:
 
 
 @analyze.command()
+@click.argument("export", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of artifacts, perhaps the bench's store.",
+)
+@click.option("--store", default=".limen/store", show_default=True, type=click.Path(path_type=Path), help="Store that holds the stimulus set of EXPORT.")  # fmt: skip
+@click.option("--condition", help="Only the rounds of one condition (default: all).")
+@click.option("--people", default=5, show_default=True, type=click.IntRange(2), help="Fewest people an image needs.")
+@click.option("--min-boxes", default=2, show_default=True, type=click.IntRange(1), help="Fewest boxes of a round.")
+@click.option("--max-boxes", type=click.IntRange(1), help="Most boxes of a round (default: any).")
+@click.option(
+    "--side", default=64, show_default=True, type=click.IntRange(4), help="Longer side of the maps, in pixels."
+)
+@click.option(
+    "--kernel",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Side of the blur in pixels of the maps, odd.",
+)
+@click.option(
+    "--sigma", default=1.2, show_default=True, type=float, help="Standard deviation of the blur, in pixels of the maps."
+)
+def maps(
+    export: Path, out: Path, store: Path, condition: str | None, people: int, min_boxes: int, max_boxes: int | None,
+    side: int, kernel: int, sigma: float,
+) -> None:  # fmt: skip
+    """Write the human importance maps of EXPORT, a reveal game, for `human_alignment` in a bench plan."""
+    from bench.store import Store
+
+    from .importance import write_maps
+    from .measures.importance_maps import Filters, Smoothing
+
+    filters = Filters(min_boxes=min_boxes, max_boxes=max_boxes, min_people=people)
+    how = Smoothing(kernel=kernel, sigma=sigma)
+    artifact = write_maps(export, out, Store(store), condition=condition, filters=filters, how=how, side=side)
+    facts = artifact.summary
+    for rule, count in facts["rounds"].items():
+        click.echo(f"  {rule}: {count}")
+    click.echo(f"{facts['images']} images, split-half ceiling {facts['ceiling']:.3f} (null {facts['null']:.3f})")
+    click.echo(f"maps: {artifact.path}")
+
+
+@analyze.command()
 @click.option("--scores", required=True, type=click.Path(path_type=Path), help="Score table of `limen bench table`.")
 @click.option("--utility", "utilities", required=True, type=click.Path(path_type=Path), help="CSV with columns condition and utility (of `limen analyze utility --csv`).")  # fmt: skip
 def link(scores: Path, utilities: Path) -> None:

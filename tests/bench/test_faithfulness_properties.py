@@ -44,12 +44,12 @@ def card_of(name: str) -> MetricCard:
     return card
 
 
-def needs_folds(name: str) -> bool:
-    """Tell whether a metric compares networks retrained for it: those are tested with folds of their own."""
-    return "folds" in inspect.signature(METRICS.load(name)).parameters
+def needs_more(name: str) -> bool:
+    """Tell whether a metric compares with retrained networks or with people's maps: those have tests of their own."""
+    return bool({"folds", "human"} & set(inspect.signature(METRICS.load(name)).parameters))
 
 
-NAMES = [name for name in METRICS.names() if card_of(name).of == "maps" and not needs_folds(name)]
+NAMES = [name for name in METRICS.names() if card_of(name).of == "maps" and not needs_more(name)]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Does the map point at what people use?"""
