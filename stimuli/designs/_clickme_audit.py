@@ -124,6 +124,25 @@ def _balance(tables: Tables) -> Iterator[str]:
         if (lists != times).any():
             item = lists.index[lists != times][0]
             yield f"condition '{condition}': '{item}' is in {lists[item]} lists, planned is {times}."
+        yield from _spread(condition, rows, tables)
         people = rows["cell"].map(quotas).groupby(rows["item_id"]).sum().reindex(main, fill_value=0)
         if (people < options["people"]).any():
             yield f"condition '{condition}': '{people.idxmin()}' is seen by {people.min()} people, fewest are {options['people']}."
+
+
+def _spread(condition: Any, rows: pd.DataFrame, tables: Tables) -> Iterator[str]:
+    """A picture's places in two lists lie a multiple of the distance of their starts apart; classes stay even."""
+    step = tables.options["images"] // tables.options["lists"]
+    ordered = rows.sort_values(["cell", "position"])
+    place = ordered.groupby("cell").cumcount()
+    for item, places in place.groupby(ordered["item_id"]):
+        if places.duplicated().any() or places.mod(step).nunique() > 1:
+            yield f"condition '{condition}': '{item}' has places that are not spread over the session."
+    label = ordered["item_id"].map(tables.items.drop_duplicates("item_id").set_index("item_id")["label"])
+    classes = tables.items.loc[tables.items["role"] == "main", "label"].unique()
+    # A stretch may begin and end within a turn of the classes; the ring's last turn is short where they do not divide it.
+    within = 2 if tables.options["images"] % max(len(classes), 1) == 0 else 3
+    for cell, words in label.groupby(ordered["cell"]):
+        counts = words.value_counts().reindex(classes, fill_value=0)
+        if counts.max() - counts.min() > within:
+            yield f"cell '{cell}': classes are shown {counts.to_dict()} times in one list, planned is evenly within {within}."
