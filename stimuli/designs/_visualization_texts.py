@@ -1,0 +1,103 @@
+"""What a participant of a feature-visualisation study reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..protocol import Material
+from ..records import Question, Texts
+from ._references import ALL
+from ._references_texts import pages
+from ._visualization_draw import MADE
+
+CHOOSE = """\
+In each question you see two new pictures, A and B. One of them activates a detector strongly, the other does not. \
+**Choose the one that activates it strongly.**
+
+There is no time limit. If you are unsure, choose what seems more likely. You can click, or use the keys that stand below \
+the pictures."""
+
+EXAMPLES = """\
+Beside the two pictures there {are} examples. Those marked **{strong}** activate the detector strongly.{weak}
+
+Look for what the strongly activating examples have in common, and choose the new picture that has it too.{made}"""
+
+WEAK = " Those marked **{weak}** hardly activate it; not every question shows them."
+WEAK_ALWAYS = " Those marked **{weak}** hardly activate it."
+MADE_TOO = """\
+
+
+Some examples are photographs or drawings; others were **made by a computer** for one detector, and look like patterns rather than things."""
+SOFT = """\
+
+
+Some examples are blurred on purpose."""
+BARE = """\
+There are no examples beside the two pictures, so you cannot know what a detector answers to. Go by what you think that a detector of \
+such a machine may favour."""
+BARE_TOO = """\
+
+
+In one part of the study there are no examples. Then go by what you think that a detector of such a machine may favour."""
+
+DEBRIEF = """\
+Thank you. This was the last question.
+
+**What this study is about.** Researchers make pictures that show what a part of an image-sorting machine responds to. We want to know \
+whether such pictures really help people, compared with ordinary pictures and with no examples at all.
+
+**What differed.** {differed}"""
+
+NAMES = {
+    "natural": "ordinary pictures",
+    "synthetic": "pictures made by a computer",
+    "mixed": "both ordinary and made pictures",
+    "blurred": "blurred pictures",
+    "none": "no examples",
+}
+
+
+def texts(material: Material, options: Mapping[str, Any]) -> Texts:
+    """Write the protocol's pages; they fit every condition, and what differs is told at the end only."""
+    study = material.study
+    kinds = tuple(options["kinds"]) if study.conditions == (ALL,) else study.conditions
+    between = len(study.conditions) > 1
+    shown = [kind for kind in kinds if kind != "none"]
+    body = _examples(options, shown, between) if shown else BARE
+    if shown and "none" in kinds:
+        body += BARE_TOO.replace("In one part of the study there", "For some people there") if between else BARE_TOO
+    listed = ", ".join(NAMES[kind] for kind in kinds[:-1]) + (" or " if kinds[:-1] else "") + NAMES[kinds[-1]]
+    differed = (
+        f"Each person saw one kind of examples: {listed}."
+        if between
+        else f"Everyone was asked with {listed} beside the questions."
+    )
+    repeats = options["repeats"]
+    return pages(
+        study,
+        task=[("Which picture does the detector favour?", CHOOSE), ("The examples", body)],
+        debrief=DEBRIEF.format(differed=differed),
+        quiz=[
+            Question(
+                question="Which picture do you choose?",
+                options=(
+                    "The one that I like better",
+                    "The one that activates the detector strongly",
+                    "The one that is easier to name",
+                ),
+                answer="The one that activates the detector strongly",
+            )
+        ],
+        facts={**options, "catch": options["catch"] if shown else 0, "repeats": repeats},
+    )  # fmt: skip
+
+
+def _examples(options: Mapping[str, Any], shown: list[str], between: bool) -> str:
+    strong, weak = options["labels"]
+    schemes = options["schemes"]
+    told = ""
+    if any(scheme.startswith("min") for scheme in schemes):
+        told = (WEAK_ALWAYS if all(scheme.startswith("min") for scheme in schemes) else WEAK).format(weak=weak)
+    made = (MADE_TOO if set(shown) & set(MADE) else "") + (SOFT if "blurred" in shown else "")
+    return EXAMPLES.format(are="may be" if between else "are", strong=strong, weak=told, made=made)
