@@ -141,7 +141,7 @@ def _pixels(export: Path, stimuli: Store, chosen: Chosen) -> pd.DataFrame:
     items = artifact.rows("items.parquet").set_index("item_id")
     rows = []
     for one in chosen.images:
-        facts = json.loads(items.loc[one.image_id, "facts"]) if one.image_id in items.index else {}
+        facts = json.loads(str(items.loc[one.image_id, "facts"])) if one.image_id in items.index else {}
         if not {"index", "pixels"} <= set(facts):
             raise LimenError(
                 f"stimulus set {artifact.key}, item '{one.image_id}': does not say which picture of the run it is; "

@@ -117,8 +117,8 @@ def hold_one_out(images: Sequence[People], how: Smoothing) -> Reliability:
         (mine,) = np.nonzero(owners == index)
         elsewhere = (owners != index) & (sizes == sizes[mine[0]])
         if elsewhere.any():
-            mean = np.mean([rest[j] for j in np.flatnonzero(elsewhere)], axis=0)
-            others[mine] = [alone[j] @ mean for j in mine]
+            mean = np.mean([rest[j] for j in np.flatnonzero(elsewhere).tolist()], axis=0)
+            others[mine] = [alone[j] @ mean for j in mine.tolist()]
     return Reliability(
         name="hold-one-out agreement",
         images=tuple(one.image_id for one in images),
@@ -147,7 +147,7 @@ def _own_and_others(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -
         (members,) = np.nonzero(sizes == size)
         if len(members) < 2:
             continue
-        table = np.stack([first[i] for i in members]) @ np.stack([second[i] for i in members]).T
+        table = np.stack([first[i] for i in members.tolist()]) @ np.stack([second[i] for i in members.tolist()]).T
         np.fill_diagonal(table, 0)
         others[members] = table.sum(axis=1) / (len(members) - 1)
     return own, others
