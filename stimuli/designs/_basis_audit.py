@@ -109,6 +109,9 @@ def _shown(rows: list[Row], facts: Mapping[str, Row]) -> Iterator[str]:
         for polarity in ("max", "min"):
             if sorted(shown.get(polarity, ())) != sorted(one["picture"] for one in asked[polarity]):
                 yield f"{at} shows other {polarity} references than its item's"
+        if not 1 <= factors.get("draw", 0) <= len(asked["queries"]):
+            yield f"{at} shows a pair of queries that its item does not have"
+            continue
         pair = asked["queries"][factors["draw"] - 1]
         expected = picture_of(row, expected=True)
         if not row["is_catch"] and expected != pair["high"]["picture"]:

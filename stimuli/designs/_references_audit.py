@@ -58,6 +58,7 @@ def shared(rows: list[Row], facts: Mapping[str, Row]) -> Iterator[str]:
             continue
         if not all(OPAQUE.match(option) for option in payload["options"]):
             yield f"{at} has options whose names could tell the answer"
+            continue
         if row["answer"].get("expected") not in payload["options"]:
             yield f"{at} does not expect one of its two pictures"
             continue
@@ -93,7 +94,9 @@ def _overlap(at: str, row: Row) -> Iterator[str]:
 
 
 def picture_of(row: Row, *, expected: bool) -> str:
-    """Return the picture of the expected option, or of the other one."""
+    """Return the picture of the expected option, or of the other one; '' where what is expected is not offered."""
+    if row["answer"].get("expected") not in row["payload"]["options"]:
+        return ""
     index = row["payload"]["options"].index(row["answer"]["expected"])
     return str(row["payload"]["queries"][index if expected else 1 - index])
 
