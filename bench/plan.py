@@ -90,6 +90,8 @@ class Plan(Frozen):
     space: str = "pixels"
     """Coordinates that receive the credit, with options after colons: pixels, pixels:blur, wavelets:haar:3."""
     attributions: tuple[Entry, ...] = ()
+    explained_classes: int = Field(default=1, ge=1, le=20)
+    """How many classes of each picture are explained; above 1 also `class_explanations`: the top ones and the truth."""
     metrics: tuple[Entry, ...] = ()
     null_draws: int = Field(default=5, ge=1)
     concepts: ConceptsSpec | None = None

@@ -13,6 +13,7 @@ import torch
 
 from . import api, spaces, zoo
 from .cells import Cells, Progress, scored, write_score
+from .class_maps import explained_classes, true_classes
 from .concepts_run import ConceptsRun
 from .engine import Engine, Network
 from .engine.precision import Precision
@@ -57,7 +58,8 @@ class Runner:
         metrics = expand_metrics(plan.metrics, "maps", "metrics")
         concepts = ConceptsRun(plan, self.cells, self.engines) if plan.concepts else None
         explained = plan.network if attributions else ()
-        cells = len(explained) * (2 + len(metrics) + len(attributions) * (1 + len(metrics)))
+        each = 1 + len(metrics) + (plan.explained_classes > 1)
+        cells = len(explained) * (2 + len(metrics) + len(attributions) * each)
         self.cells.progress.total(cells + (concepts.count if concepts else 0) + 1)
         if plan.images and explained:
             spec = plan.images
@@ -89,6 +91,8 @@ class Runner:
         nulls = {metric.label: self._null(metric, subject) for metric in metrics}
         for method in attributions:
             explanation = self._explain(method, subject)
+            if plan.explained_classes > 1:
+                self._explain_classes(method, subject)
             for metric in metrics:
                 self._score_maps(metric, method, subject, explanation, nulls[metric.label])
 
@@ -108,15 +112,7 @@ class Runner:
 
         def make(draft: Any) -> None:
             with engine.meter() as cost:
-                maps = api.explain(
-                    method.name,
-                    engine,
-                    subject.inputs,
-                    subject.targets,
-                    space=self.space,
-                    seed=self.plan.seed,
-                    **method.options,
-                )
+                maps = self._credit(method, subject, subject.targets)
             drawn = self.space.map(maps, tuple(subject.inputs.shape[2:]))
             tensors = {"maps": engine.numpy(drawn)[:, 0]}
             if not torch.equal(drawn, maps):
@@ -131,6 +127,35 @@ class Runner:
             "seed": self.plan.seed,
         }
         return self.cells.make("explanations", config, method.label + subject.suffix, subject.base, make)
+
+    def _credit(self, method: Method, subject: Subject, targets: Any) -> Any:
+        inputs, seed = subject.inputs, self.plan.seed
+        return api.explain(method.name, subject.engine, inputs, targets, space=self.space, seed=seed, **method.options)
+
+    def _explain_classes(self, method: Method, subject: Subject) -> Artifact:
+        """Explain several classes of each picture, most probable first: `maps` (N, R, H, W) and `classes` (N, R)."""
+        engine, images, count = subject.engine, subject.images, self.plan.explained_classes
+
+        def make(draft: Any) -> None:
+            where = f"plan '{self.plan.name}', key 'explained_classes'"
+            truth = true_classes(engine.network.classes, images.classes, images.labels, where)
+            logits = engine.numpy(engine.scores(subject.inputs))
+            classes = explained_classes(logits, truth, count, where)
+            maps = []
+            with engine.meter() as cost:
+                for rank in range(count):
+                    targets = torch.as_tensor(classes[:, rank], device=subject.targets.device)
+                    credit = self._credit(method, subject, targets)
+                    drawn = self.space.map(credit, tuple(subject.inputs.shape[2:]))
+                    maps.append(engine.numpy(drawn)[:, 0])
+            draft.write_tensors({"maps": np.stack(maps, axis=1), "classes": classes}, "maps.safetensors")
+            name = answers(engine.network, images)
+            draft.write_json([name(index) for index in range(logits.shape[1])], "classes.json")
+            draft.facts["cost"] = asdict(cost)
+
+        config = {**method.identity, "network": engine.network.name, "space": self.space.name, "seed": self.plan.seed}
+        config["classes"] = count
+        return self.cells.make("class_explanations", config, method.label + subject.suffix, subject.base, make)
 
     def _null(self, metric: Method, subject: Subject) -> np.ndarray:
         def make(draft: Any) -> None:
