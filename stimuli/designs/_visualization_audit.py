@@ -92,7 +92,8 @@ def _shown(rows: list[Row], facts: Mapping[str, Row]) -> Iterator[str]:
         if factors.get("layer") != held["layer"] or factors.get("atom") != held["atoms"][0][2]:
             yield f"{at} has factors {factors} that are not those of its item"
             continue
-        if (batch == 0) == _is_main(row) or not 0 <= batch < len(held["batches"]):
+        spare = row["is_catch"] or row["phase"] == "practice"
+        if (batch == 0) != spare or not 0 <= batch < len(held["batches"]):
             yield f"{at} shows batch {batch}, and batch 0 is for practice and catch trials only"
             continue
         shown = grids(row)
