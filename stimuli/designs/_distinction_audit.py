@@ -1,0 +1,84 @@
+"""Checks a frozen set of the distinction protocol against the protocol's own rules, from its tables alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..protocol import Tables
+from ._panels import opaque_faults, parsed_cells, place_faults, same_scripts
+
+
+def audit(tables: Tables) -> list[str]:
+    """Return one sentence for each broken rule, [] if all hold."""
+    items = {row["item_id"]: {**row, **json.loads(row["facts"])} for row in tables.items.to_dict("records")}
+    faults: list[str] = []
+    scripts: dict[str, tuple[int, Any]] = {}
+    lists: dict[int, set[str]] = {}
+    for cell, condition, number, trials in parsed_cells(tables):
+        found = [*_halves(trials, items, tables.options), *_trials(trials, condition, items, tables.options)]
+        found += [*place_faults(trials, 4), *opaque_faults(trials, list(tables.study.conditions))]
+        scripts[cell] = (number, [(one["item_id"], _ranks(one, condition, items)) for one in trials])
+        lists.setdefault(number, set()).update(one["item_id"] for one in trials)
+        faults += [f"cell '{cell}': {fault}." for fault in found]
+    counts = Counter(name for found in lists.values() for name in found)
+    faults += [f"item '{name}' stands in {count} lists." for name, count in counts.items() if count > 1]
+    return faults + list(same_scripts(scripts)) + list(_items(items))
+
+
+def _ranks(one: Mapping[str, Any], condition: str, items: Mapping[str, Any]) -> list[int]:
+    """Return which of its item's explanations a trial shows at each place; -1 for one of another."""
+    known = items[one["item_id"]]["pictures"].get(condition, [])
+    shown = [name for face in one["payload"]["faces"] for name in face["pictures"]]
+    return [known.index(name) if name in known else -1 for name in shown]
+
+
+def _halves(trials: Sequence[Mapping[str, Any]], items: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
+    right = sum(bool(items[one["item_id"]]["model_correct"]) for one in trials)
+    if 2 * right != options["trials"] or len(trials) != options["trials"]:
+        yield f"has {right} predictions that are right among {len(trials)}, planned are half of {options['trials']}"
+    if len({one["item_id"] for one in trials}) != len(trials):
+        yield "asks about an image twice"
+
+
+def _trials(
+    trials: Sequence[Mapping[str, Any]], condition: str, items: Mapping[str, Any], options: Mapping[str, Any]
+) -> Iterator[str]:
+    for one in trials:
+        item, payload, at = items[one["item_id"]], one["payload"], f"trial {one['position']}"
+        ranks, expected = _ranks(one, condition, items), one["answer"].get("expected")
+        shown = {name for face in payload["faces"] for name in face["pictures"]}
+        if -1 in ranks or len(ranks) != 4 or shown != set(item["pictures"].get(condition, [])):
+            yield f"{at} does not show its item's four explanations, one an option"
+        elif expected not in payload["options"]:
+            yield f"{at} expects an answer that is not offered"
+        elif (
+            item["pictures"][condition][item["truth"]]
+            not in payload["faces"][payload["options"].index(expected)]["pictures"]
+        ):
+            yield f"{at} does not expect the explanation of the true class"
+        if payload["panels"] != [{"label": "Picture", "pictures": [item["picture"]], "text": ""}]:
+            yield f"{at} shows more or less than its item's picture above the options"
+        labels = [face["label"] for face in payload["faces"]]
+        if labels != ([item["classes"][rank] for rank in ranks] if options["names"] else [""] * len(labels)):
+            yield f"{at} names classes otherwise than planned"
+        truth = bool(item["model_correct"])
+        if (
+            one["factors"].get("machine") != ("right" if truth else "wrong")
+            or one["answer"].get("model_correct") is not truth
+        ):
+            yield f"{at} has the wrong level of the factor 'machine'"
+
+
+def _items(items: Mapping[str, Any]) -> Iterator[str]:
+    for name, item in items.items():
+        if len(set(item["classes"])) != 4:
+            yield f"item '{name}': {len(set(item['classes']))} classes are explained, planned are four different ones."
+        if item["classes"][item["truth"]] != item["label"]:
+            yield f"item '{name}': the explanation taken for that of the truth is of another class."
+        if item["classes"][0] != item["predicted"]:
+            yield f"item '{name}': the first class explained is not the predicted one."
+        if bool(item["model_correct"]) != (item["label"] == item["predicted"]):
+            yield f"item '{name}': whether the model is right does not follow from its classes."
