@@ -108,6 +108,8 @@ def _trial(tables: Tables, row: dict[Any, Any], items: dict[str, Any]) -> Iterat
         if row["answer"]:
             yield "asks for a description and has a right answer"
         return
+    if row["phase"] == "practice" and item["role"] != "practice":
+        yield "shows a problem of the study in practice"
     facts = json.loads(item["facts"])
     shown = [face["pictures"] for face in payload["faces"]]
     if sorted(name for names in shown for name in names) != sorted(facts["pictures"]):
@@ -124,8 +126,6 @@ def _trial(tables: Tables, row: dict[Any, Any], items: dict[str, Any]) -> Iterat
         yield "tells the answer, or does not, against the plan"
     if row["phase"] == "test" and factors.get("broken") != facts["broken"]:
         yield "says that its odd one breaks another part"
-    if row["phase"] == "practice" and item["role"] != "practice":
-        yield "shows a problem of the study in practice"
 
 
 def _block(rows: Rows) -> Iterator[str]:

@@ -19,6 +19,13 @@ CLEAR = 0.035
 FAR = 0.14
 """Largest distance between two figures of a contact problem."""
 TRIES = 60
+CANDIDATES = 120
+"""Places looked at for a figure inside or outside another, before another host is drawn."""
+STEP = 0.02
+CIRCLE = 1 / np.sqrt(np.pi)
+"""Radius of a circle of unit area."""
+HOST_DEPTH = 0.5
+"""How much of the lobes of other contours those of a host have, so that there is room inside."""
 
 
 def alone(values: Values, draw: Draw) -> tuple[Figure, ...]:
@@ -35,7 +42,7 @@ def several(values: Values, shared: frozenset[str], draw: Draw) -> tuple[Figure,
     while True:
         # The area of one to one and a half figures of mean size, whatever the count, in unequal parts.
         total = draws.uniform(0.06, 0.10)
-        parts = draws.uniform(0.7, 1.3, count)
+        parts = np.asarray(draws.uniform(0.7, 1.3, count))
         sides = np.sqrt(total * parts / parts.sum())
         places = _places(REACH * sides, draws)
         if places is not None:
@@ -56,7 +63,7 @@ def nested(values: Values, holds: bool, draw: Draw) -> tuple[Figure, ...]:
     The outlined figure has room for the small one on both sides, whichever is used, so its size and place do not tell.
     """
     while True:
-        host, colour = _host(HOST_SIDES, draw)
+        host, colour = _host(HOST_SIDES, HOST_DEPTH, draw)
         small = _contour(values, values["size"], (0.0, 0.0))
         within_host = _find(small, host, draw, True)
         beside = _find(small, host, draw, False)
@@ -69,7 +76,7 @@ def touching(values: Values, holds: bool, draw: Draw) -> tuple[Figure, ...]:
     """Lay out a small filled figure that touches an outlined one, or lies a little off it in the same direction."""
     draws = draw.draws
     while True:
-        host, colour = _host(PARTNER_SIDES, draw)
+        host, colour = _host(PARTNER_SIDES, 1.0, draw)
         small = _contour(values, values["size"], (0.0, 0.0))
         bend = draws.uniform(0, 2 * np.pi)
         way = np.array([np.cos(bend), np.sin(bend)])
@@ -86,11 +93,11 @@ def _contour(values: Values, side: float, place: tuple[float, float]) -> np.ndar
     return outline(values["shape"], side=side, turn=values["rotation"], mirrored=values["flip"], at=place)
 
 
-def _host(sides: tuple[float, float], draw: Draw) -> tuple[np.ndarray, str]:
+def _host(sides: tuple[float, float], depth: float, draw: Draw) -> tuple[np.ndarray, str]:
     while True:
         place = (float(draw.draws.uniform(0.25, 0.75)), float(draw.draws.uniform(0.25, 0.75)))
         host = outline(
-            profile(draw.draws, draw.lobes),
+            CIRCLE + depth * (profile(draw.draws, draw.lobes) - CIRCLE),
             side=float(draw.draws.uniform(*sides)),
             turn=draw.value("rotation"),
             mirrored=draw.value("flip"),
@@ -101,24 +108,25 @@ def _host(sides: tuple[float, float], draw: Draw) -> tuple[np.ndarray, str]:
 
 
 def _find(small: np.ndarray, host: np.ndarray, draw: Draw, holds: bool) -> np.ndarray | None:
-    """Look for a place for the small figure inside or outside the host, clear of its outline."""
-    low, high = host.min(axis=0), host.max(axis=0)
-    for _ in range(TRIES):
-        place = draw.draws.uniform(low, high) if holds else draw.draws.uniform(0, 1, 2)
+    """Look for a place for the small figure, given around (0, 0), inside or outside the host, clear of its outline."""
+    low, high = (host.min(axis=0), host.max(axis=0)) if holds else (-small.min(axis=0), 1 - small.max(axis=0))
+    places = draw.draws.uniform(low, high, (CANDIDATES, 2))
+    nearest = np.sqrt(((places[:, None] - host[None]) ** 2).sum(axis=-1)).min(axis=1)
+    # What the figure's smallest radius already rules out need not be tried.
+    room = nearest >= CLEAR + np.hypot(*small.T).min()
+    for place in places[room & (inside(places, host) == holds)][:TRIES]:
         moved = small + place
-        if not within(moved, MARGIN) or gap(moved, host) < CLEAR:
-            continue
-        if inside(moved, host).all() if holds else not overlap(moved, host):
+        if within(moved, MARGIN) and gap(moved, host) >= CLEAR and (holds or not overlap(moved, host)):
             return moved
     return None
 
 
 def _first_free(small: np.ndarray, host: np.ndarray, way: np.ndarray) -> float:
     """Return how far along a direction the small figure first lies free of the host for good, to 0.001."""
-    steps = np.arange(0.0, 0.8, 0.02)
-    clear = [not overlap(small + step * way, host) for step in steps]
-    last = max(index for index, free in enumerate(clear) if not free)
-    low, high = float(steps[last]), float(steps[last]) + 0.02
+    high = float((host @ way).max() - (small @ way).min())
+    low = high - STEP
+    while not overlap(small + low * way, host):
+        low, high = low - STEP, low
     while high - low > 0.001:
         middle = (low + high) / 2
         low, high = (low, middle) if not overlap(small + middle * way, host) else (middle, high)
