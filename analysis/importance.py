@@ -15,7 +15,7 @@ from bench.store import Artifact, Store, artifact_key, sha256_file
 
 from .load import _one_source, _read_table, _sessions, _text_columns
 from .measures.importance_maps import Chosen, Filters, Smoothing, choose_rounds, pooled
-from .measures.map_agreement import split_half_ceiling
+from .measures.map_agreement import mean_interval, split_half_ceiling, step_up
 
 KIND = "human_maps"
 
@@ -73,7 +73,7 @@ def write_maps(
     halves: int = 20,
     seed: int = 0,
 ) -> Artifact:
-    """Write the importance map of each image, its people and its reliability, as an artifact below `out`.
+    """Write the importance map of each image, its people and how far they agree, as an artifact below `out`.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def write_maps(
     -------
     Artifact
         `maps.safetensors` (maps float32 (I, H, W)), and `rows.parquet`: image_id, index, pixels (hash of the picture
-        that the network saw), people, reliability, null.
+        that the network saw), people, halves (correlation of the maps of two halves of the people), null (of halves).
 
     Raises
     ------
@@ -108,7 +108,7 @@ def write_maps(
             f"{Path(export).name}: maps of several shapes, {sorted(shapes)}; one artifact holds one shape."
         )
     table = _pixels(Path(export), stimuli, chosen)
-    table = table.assign(people=reliable.people, reliability=reliable.values, null=reliable.null)
+    table = table.assign(people=reliable.people, halves=reliable.values, null=reliable.null)
     maps = np.stack([pooled(one, how) for one in chosen.images]).astype(np.float32)
     config: dict[str, Any] = {
         "strokes": sha256_file(_one(Path(export), "strokes")), "answers": sha256_file(_one(Path(export), "")),
@@ -122,7 +122,7 @@ def write_maps(
             draft.write_rows(table, "rows.parquet")
             draft.write_tensors({"maps": maps}, "maps.safetensors")
             draft.summary = {
-                "images": len(maps), "ceiling": float(np.nanmean(reliable.values)), "null": float(np.nanmean(reliable.null)),
+                "images": len(maps), "ceiling": step_up(mean_interval(reliable.values)[0]), "null": step_up(mean_interval(reliable.null)[0]),
                 "rounds": dict(chosen.counts),
             }  # fmt: skip
     return store.open(KIND, key)

@@ -44,6 +44,7 @@ class Reliability:
     null : float (I,)
         The same with the maps of other images on one side: the mean over all others of the same size.
     people : int (I,)
+    stepped_up : whether the people's own maps are longer than what was compared, so that a mean is to be stepped up
     """
 
     name: str
@@ -51,13 +52,15 @@ class Reliability:
     values: np.ndarray
     null: np.ndarray
     people: np.ndarray
+    stepped_up: bool = False
 
 
 def split_half_ceiling(images: Sequence[People], how: Smoothing, *, halves: int = 20, seed: int = 0) -> Reliability:
-    """Correlate the maps of two random halves of the people of each image, stepped up to all of them by Spearman-Brown.
+    """Correlate the maps of two random halves of the people of each image.
 
-    The mean of rho over the splits is stepped up, 2 rho / (1 + rho), not each split: the mean of a ratio is biased. Of an
-    odd number of people one half has one more.
+    The values are those of half maps. Their mean over images is what `step_up` carries to all people by Spearman-Brown:
+    2 rho / (1 + rho) bends downwards, so that stepping up each image or split first would bias the mean. Of an odd number
+    of people one half has one more.
 
     Parameters
     ----------
@@ -83,11 +86,12 @@ def split_half_ceiling(images: Sequence[People], how: Smoothing, *, halves: int 
             second.append(_standard_ranks(pooled(one, how, parts[1])))
         found[split], null[split] = _own_and_others(first, second)
     return Reliability(
-        name="split-half reliability (Spearman-Brown)",
+        name="correlation of two halves of the people",
         images=tuple(one.image_id for one in images),
-        values=step_up(found.mean(axis=0)),
-        null=step_up(null.mean(axis=0)),
+        values=found.mean(axis=0),
+        null=null.mean(axis=0),
         people=np.array([len(one.participants) for one in images]),
+        stepped_up=True,
     )
 
 
@@ -153,9 +157,9 @@ def _own_and_others(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -
     return own, others
 
 
-def step_up(rho: np.ndarray) -> np.ndarray:
+def step_up(rho: float) -> float:
     """Return Spearman-Brown's 2 rho / (1 + rho); NaN where rho is -1."""
-    return np.divide(2 * rho, 1 + rho, out=np.full_like(rho, np.nan), where=rho > -1)
+    return 2 * rho / (1 + rho) if rho > -1 else float("nan")
 
 
 def top_overlap(left: np.ndarray, right: np.ndarray, share: float = 0.1) -> tuple[float, float]:
@@ -235,14 +239,13 @@ def align(models: np.ndarray, humans: np.ndarray, *, ceiling: float | str, share
     return Alignment(spearman=own, iou=overlaps[:, 0], dice=overlaps[:, 1], null=others, ceiling=value)
 
 
-def mean_interval(
-    values: np.ndarray, *, draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float, int]:
-    """Return the bounds of a percentile bootstrap of the mean over images, and the number of images; NaN is left out."""
+def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float, int]:
+    """Return the mean over images, its t interval, and the number of images; NaN is left out."""
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known)]
+    nothing = float("nan")
     if len(known) < 2:
-        return float("nan"), float("nan"), len(known)
-    picks = np.random.default_rng(seed).integers(0, len(known), (draws, len(known)))
-    low, high = np.quantile(known[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), len(known)
+        return (float(known[0]) if len(known) else nothing), nothing, nothing, len(known)
+    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    mean = float(known.mean())
+    return mean, mean - half, mean + half, len(known)

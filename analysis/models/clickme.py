@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
 from bench.registry import registered
 
 from ..measures.importance_maps import Chosen, Filters, Smoothing, choose_rounds
-from ..measures.map_agreement import Reliability, hold_one_out, mean_interval, split_half_ceiling
+from ..measures.map_agreement import Reliability, hold_one_out, mean_interval, split_half_ceiling, step_up
 from ..results import NAN, Estimate, Result
 
 TITLE = "Agreement of importance maps"
@@ -50,8 +51,8 @@ def clickme(
     Returns
     -------
     Result
-        Quantities 'split-half ceiling', 'hold-one-out agreement' and each '... above null'; one label a condition and,
-        where there are several, all together.
+        Quantities 'split-half ceiling', 'split-half correlation above null', 'hold-one-out agreement' and 'hold-one-out
+        agreement above null'; one label a condition and, where there are several, all together.
     """
     if "strokes" not in trials.columns:
         return Result(
@@ -70,7 +71,7 @@ def clickme(
         chosen = choose_rounds(rounds, filters, side=side)
         counts[label] = dict(chosen.counts)
         for quantity, found in _measured(chosen, how, halves, seed):
-            estimates += _estimates(quantity, label, found, seed, level)
+            estimates += _estimates(quantity, label, found, level)
             if found is not None:
                 points.append(_points(quantity, label, found))
     return Result(
@@ -86,26 +87,31 @@ def _measured(chosen: Chosen, how: Smoothing, halves: int, seed: int) -> Iterato
     yield "hold-one-out agreement", hold_one_out(images, how) if images else None
 
 
-def _estimates(quantity: str, label: str, found: Reliability | None, seed: int, level: float) -> list[Estimate]:
-    kinds = (quantity, f"{quantity} above null")
+def _estimates(quantity: str, label: str, found: Reliability | None, level: float) -> list[Estimate]:
     if found is None:
+        kinds = (quantity, f"{_raw(quantity)} above null")
         return [Estimate(quantity=kind, label=label, value=NAN, unit="images", flags=("undefined",)) for kind in kinds]
-    made = []
-    null = mean_interval(found.null, seed=seed, level=level)
-    for kind, values in zip(kinds, (found.values, found.values - found.null), strict=True):
-        known = pd.Series(values).dropna()
-        low, high, n = mean_interval(values, seed=seed, level=level)
-        made.append(
-            Estimate(
-                quantity=kind, label=label, value=float(known.mean()) if n else NAN, low=low, high=high, level=level,
-                interval="bootstrap over images", n=n, unit="images", flags=() if n else ("undefined",),
-                extra={
-                    "null": float(pd.Series(found.null).mean()), "null_low": null[0], "null_high": null[1],
-                    "people_per_image": float(found.people.mean()),
-                },
-            )
-        )  # fmt: skip
-    return made
+    carry = step_up if found.stepped_up else float
+    null = mean_interval(found.null, level=level)
+    own = mean_interval(found.values, level=level)
+    above = mean_interval(found.values - found.null, level=level)
+    extra = {"null": carry(null[0]), "people_per_image": float(found.people.mean())}
+    facts: dict[str, Any] = {"level": level, "interval": "t over images", "unit": "images", "label": label}
+    return [
+        Estimate(
+            quantity=quantity, value=carry(own[0]), low=carry(own[1]), high=carry(own[2]), n=own[3],
+            flags=() if own[3] else ("undefined",), extra=extra, **facts,
+        ),
+        Estimate(
+            quantity=f"{_raw(quantity)} above null", value=above[0], low=above[1], high=above[2], n=above[3],
+            flags=() if above[3] else ("undefined",), **facts,
+        ),
+    ]  # fmt: skip
+
+
+def _raw(quantity: str) -> str:
+    """Name what the test against the null is made on: the ceiling's correlation of half maps, before stepping up."""
+    return "split-half correlation" if quantity == "split-half ceiling" else quantity
 
 
 def _points(quantity: str, label: str, found: Reliability) -> pd.DataFrame:
@@ -123,8 +129,9 @@ def _method(filters: Filters, how: Smoothing, side: int, halves: int, seed: int,
         f"A round counts if it was not skipped, is the person's first on its image and has {filters.min_boxes} boxes or more"
         f"{most}; an image needs {filters.min_people} people. A map is the mean of their uncovered masks, averaged over areas "
         f"to a longer side of {side} pixels and blurred by a Gaussian (sigma {how.sigma:g}, kernel {how.kernel} pixels). "
-        f"The split-half ceiling is the mean Spearman correlation over pixels of the maps of two random halves of the people "
-        f"({halves} splits, seed {seed}), stepped up by Spearman-Brown; hold-one-out is each person against all others, not "
-        f"stepped up. The null is the same with the maps of all other images in place of the image's own. Intervals of "
-        f"{level:.0%} are percentile bootstraps over images (2,000 resamples): they speak of new images and these people."
+        f"The split-half correlation is Spearman's over pixels between the maps of two random halves of the people ({halves} "
+        f"splits, seed {seed}), averaged over splits and images; the ceiling is this mean stepped up to all people by "
+        f"Spearman-Brown, its interval likewise. Hold-one-out is each person against all others, not stepped up. The null is "
+        f"the same with the maps of all other images in place of the image's own; what is above it is given before stepping "
+        f"up. Intervals of {level:.0%} are t intervals over images: they speak of new images and these people."
     )

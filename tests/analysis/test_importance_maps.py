@@ -14,6 +14,7 @@ from analysis.measures.importance_maps import Filters, People, Smoothing, choose
 from analysis.measures.map_agreement import (
     align,
     hold_one_out,
+    mean_interval,
     rank_correlation,
     split_half_ceiling,
     step_up,
@@ -117,9 +118,8 @@ def test_split_halves_are_those_of_a_slow_twin() -> None:
         table = [[rho(a[0], b[1]) for b in sides] for a in sides]
         own[split] = np.diag(table)
         others[split] = [(sum(table[i]) - table[i][i]) / 3 for i in range(4)]
-    own_mean, null = own.mean(axis=0), others.mean(axis=0)
-    np.testing.assert_allclose(found.values, 2 * own_mean / (1 + own_mean), atol=1e-9)
-    np.testing.assert_allclose(found.null, 2 * null / (1 + null), atol=1e-9)
+    np.testing.assert_allclose(found.values, own.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(found.null, others.mean(axis=0), atol=1e-9)
 
 
 def test_hold_one_out_is_that_of_a_slow_twin() -> None:
@@ -134,7 +134,7 @@ def test_hold_one_out_is_that_of_a_slow_twin() -> None:
 
 
 def test_stepping_up_doubles_the_length_of_the_test() -> None:
-    np.testing.assert_allclose(step_up(np.array([0.5, 0.0, 1.0])), [2 / 3, 0, 1])
+    assert [step_up(0.5), step_up(0.0), step_up(1.0)] == pytest.approx([2 / 3, 0, 1])
 
 
 def test_overlap_of_the_tops_counts_pixels() -> None:
@@ -160,13 +160,13 @@ def test_alignment_is_divided_by_the_ceiling_and_a_published_one_needs_its_name(
 
 def test_planted_agreement_is_found() -> None:
     result = clickme(game(3, planted=True), side=SIDE, kernel=5, sigma=1.0)
-    for quantity in ("split-half ceiling above null", "hold-one-out agreement above null"):
+    for quantity in ("split-half correlation above null", "hold-one-out agreement above null"):
         item = result.get(quantity, "oracle")
         assert item.low > 0.2
         assert (item.n, item.unit) == (8, "images")
 
 
-def test_without_agreement_the_ceiling_is_at_its_null_as_often_as_the_interval_says() -> None:
+def test_without_agreement_halves_are_at_their_null_as_often_as_the_interval_says() -> None:
     """200 games of 24 images without any agreement: the 95 % interval leaves out 0 in about one of twenty."""
     missed = 0
     for seed in range(200):
@@ -179,9 +179,8 @@ def test_without_agreement_the_ceiling_is_at_its_null_as_often_as_the_interval_s
             for index in range(24)
         ]  # fmt: skip
         found = split_half_ceiling(images, Smoothing(kernel=3, sigma=0.7), halves=2, seed=seed)
-        gap = found.values - found.null
-        half = stats.t.ppf(0.975, 23) * gap.std(ddof=1) / np.sqrt(24)
-        missed += not gap.mean() - half <= 0 <= gap.mean() + half
+        _, low, high, _ = mean_interval(found.values - found.null)
+        missed += not low <= 0 <= high
     assert missed <= stats.binom.ppf(0.999, 200, 0.05)
 
 

@@ -39,7 +39,7 @@ def pictures() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def hold(root: Path, pictures: np.ndarray, maps: np.ndarray, reliability: float = 0.8) -> str:
+def hold(root: Path, pictures: np.ndarray, maps: np.ndarray, halves: float = 2 / 3) -> str:
     """Write human maps of some pictures, in another order than the pictures."""
     order = np.random.default_rng(1).permutation(len(maps))
     rows = pd.DataFrame(
@@ -48,7 +48,7 @@ def hold(root: Path, pictures: np.ndarray, maps: np.ndarray, reliability: float 
             "index": order,
             "pixels": [picture_hash(pictures[i]) for i in order],
             "people": 9,
-            "reliability": reliability,
+            "halves": halves,
             "null": 0.0,
         }
     )
@@ -132,6 +132,14 @@ def test_the_published_ceiling_is_used_only_by_its_name(engine: Engine, pictures
     np.testing.assert_allclose(named.ceiling, 0.65753)
     np.testing.assert_allclose(named.extra["normalised"], plain.values / 0.65753)
     assert "published" in named.convention
+
+
+def test_where_people_do_not_agree_nothing_is_divided_by_their_ceiling(
+    engine: Engine, pictures: np.ndarray, tmp_path: Path
+) -> None:
+    found = score(engine, pictures, noise(), hold(tmp_path, pictures, np.abs(noise(seed=3)), halves=-0.1))
+    assert np.isfinite(found.values).all()
+    assert np.isnan(found.extra["normalised"]).all()
 
 
 def test_what_is_no_folder_of_human_maps_is_refused(engine: Engine, pictures: np.ndarray, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ KIND = "human_maps"
     direction="up",
     bounds=(-1.0, 1.0),
     null="the human maps of all other images in place of the image's own: exact",
-    ceiling="split-half reliability of each image's human map, Spearman-Brown",
+    ceiling="split-half reliability of the human maps, Spearman-Brown",
     presets={"harmonization": {"ceiling": 0.65753}},
 )
 def human_alignment(
@@ -64,9 +64,10 @@ def human_alignment(
     Returns
     -------
     Measurement
-        Values (N,); NaN for an image without a human map or a map that is constant. `ceiling` (N,) is the reliability.
-        `extra` holds `normalised` (value over the mean ceiling), `iou` and `dice` of the top, `dice_null` (Dice
-        with all other images' human maps), and `people`.
+        Values (N,); NaN for an image without a human map or a map that is constant. `ceiling` (N,) is the same for all: the
+        mean correlation of half maps of these images, stepped up.
+        `extra` holds `normalised` (value over the ceiling; NaN where people do not agree), `iou` and `dice` of the top,
+        `dice_null` (with all other images' human maps), and `people`.
 
     Raises
     ------
@@ -93,21 +94,20 @@ def human_alignment(
     count = tops[0].sum(dim=1)
     # A constant map has no top.
     dice = torch.where(rho.isnan(), torch.nan, shared / count)
-    fixed = isinstance(ceiling, float)
-    reliability = np.full(len(found), ceiling) if isinstance(ceiling, float) else held.reliability[place[found]]
+    top = ceiling if isinstance(ceiling, float) else _stepped_up(held.halves[place[found]])
     spread = _Spread(len(images), found)
     values = spread(engine.numpy(rho))
     return Measurement(
         values=values,
         null=spread(engine.numpy(floor)),
-        ceiling=spread(reliability),
+        ceiling=spread(np.full(len(found), top)),
         convention=(
             f"Spearman of the {credit} map with human maps {held.key} ({theirs.shape[1]} x {theirs.shape[2]}), "
             f"{len(found)} of {len(images)} images have one; ceiling "
-            + (f"{ceiling:g}, a published number" if fixed else f"split-half, mean {np.nanmean(reliability):.3f}")
+            + (f"split-half, {top:.3f}" if ceiling == "split_half" else f"{top:g}, a published number")
         ),
         extra={
-            "normalised": values / np.nanmean(reliability),
+            "normalised": values / (top if top > 0 else np.nan),
             "iou": spread(engine.numpy(dice / (2 - dice))),
             "dice": spread(engine.numpy(dice)),
             "dice_null": spread(engine.numpy(shared_null / count)),
@@ -125,7 +125,7 @@ class _Held:
     pixels: Sequence[str]
     index: np.ndarray
     people: np.ndarray
-    reliability: np.ndarray
+    halves: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _read(human: str) -> _Held:
         pixels=rows["pixels"].tolist(),
         index=rows["index"].to_numpy(),
         people=rows["people"].to_numpy(),
-        reliability=rows["reliability"].to_numpy(dtype=float),
+        halves=rows["halves"].to_numpy(dtype=float),
     )
 
 
@@ -174,6 +174,13 @@ def _places(engine: Engine, images: Tensor, held: _Held, match: str) -> np.ndarr
     plain = np.rint(255 * (engine.numpy(images) * std + mean)).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     rows = {pixels: row for row, pixels in enumerate(held.pixels)}
     return np.array([rows.get(picture_hash(picture), -1) for picture in plain])
+
+
+def _stepped_up(halves: np.ndarray) -> float:
+    """Return Spearman-Brown's reliability from the mean correlation of half maps."""
+    known = halves[np.isfinite(halves)]
+    rho = float(known.mean()) if known.size else np.nan
+    return 2 * rho / (1 + rho)
 
 
 def _credit(maps: Tensor, credit: str) -> Tensor:
