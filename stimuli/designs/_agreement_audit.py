@@ -15,7 +15,7 @@ from ._panels import BASELINE, parsed_cells, same_scripts
 
 def audit(tables: Tables) -> list[str]:
     """Return one sentence for each broken rule, [] if all hold."""
-    items: dict[str, Any] = tables.items.set_index("item_id").to_dict("index")
+    items = {str(row["item_id"]): row for row in tables.items.to_dict("records")}
     faults: list[str] = []
     scripts: dict[str, tuple[int, Any]] = {}
     lists: dict[int, set[str]] = {}

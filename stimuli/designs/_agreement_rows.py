@@ -66,8 +66,8 @@ class Writer:
     ) -> list[TrialRow]:
         """Return all trials of one cell in the order they are shown; `maps` is image id -> picture of its explanation."""
         sheet = Sheet(self.study, cell, "choice")
-        for index, item in enumerate(previews, start=1):
-            self._preview(sheet, self.items[item], maps, index, len(previews))
+        for index, image in enumerate(previews, start=1):
+            self._preview(sheet, self.items[image], maps, index, len(previews))
         if self.ratings:
             self._rating(sheet, BEFORE)
         for index, image in enumerate(asked, start=1):

@@ -16,7 +16,7 @@ Seen = tuple[str, str, str]
 
 def audit(tables: Tables) -> list[str]:
     """Return one sentence for each broken rule, [] if all hold."""
-    items: dict[str, Any] = tables.items.set_index("item_id").to_dict("index")
+    items = {str(row["item_id"]): row for row in tables.items.to_dict("records")}
     methods = sorted(tables.options["methods"])
     faults: list[str] = []
     lists: dict[int, list[Seen]] = {}

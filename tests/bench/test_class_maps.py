@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from bench import zoo
-from bench.class_maps import explained_classes, true_classes
 from bench.plan import load_plan
 from bench.registry import LimenError
-from bench.runner import Progress, Runner, load_engines
+from bench.runner import Progress, Runner, explained_classes, load_engines, true_classes
 from bench.store import Store
 
 LOGITS = np.array([[5.0, 4, 3, 2, 1], [1.0, 2, 3, 4, 5], [0.0, 9, 1, 8, 2]])
