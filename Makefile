@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check frontend pictures oracles validity planted performance clean
+.PHONY: demo test test-long test-all check frontend pictures oracles validity planted performance clean
 
 $(STAMP): pyproject.toml constraints.txt psychophysics_server/frontend/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limen needs Python 3.11 or newer; this is " + sys.version.split()[0])'
@@ -21,11 +21,16 @@ frontend: $(STAMP)
 demo: frontend
 	$(BIN)/limen demo
 
-test: frontend
-	$(BIN)/python -m pytest -m 'not long'
+# One process a core, one thread each: files are dealt out whole.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-all: frontend
-	$(BIN)/python -m pytest
+test: frontend
+	$(PYTEST) -m 'not long'
+
+test-long: frontend
+	$(PYTEST) -m long
+
+test-all: test test-long
 
 check: $(STAMP)
 	$(BIN)/ruff check .

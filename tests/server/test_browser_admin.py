@@ -15,7 +15,7 @@ from sqlalchemy import select
 from psychophysics_server.admin.accounts import add_account
 from psychophysics_server.tables import sessions, studies
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 PASSWORD = "a long pass phrase of ours"

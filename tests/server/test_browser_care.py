@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 from psychophysics_server.tables import events, sessions, tombstones
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 PAGE = {"title": "What this is about", "body": "You look at pictures and **predict a machine**."}

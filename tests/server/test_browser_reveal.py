@@ -18,7 +18,7 @@ from psychophysics_server.oracle import OracleAnswer, OracleSilent
 from stimuli.masks import revealed_mask
 from stimuli.trials import Reveal, strokes_fault
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
 def load(path: Path) -> ModuleType:

@@ -27,7 +27,7 @@ from psychophysics_server.tables import codes, events
 from stimuli.records import CellRow, TrialRow
 from stimuli.trials import parse_payload, pictures_of
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 PAGE = {"title": "Title", "body": "One paragraph."}
 AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
