@@ -41,8 +41,10 @@ SILENT = "After that you are not told whether you were right."
 TOLD = "After that you are still told the right answer to most questions."
 CATCH = """\
 
+
 **A few questions were easy on purpose:** one of the two pictures stood among the examples. They show us whether the examples were looked at."""
 REPEATED = """\
+
 
 **A few questions came twice.** They show us how steady answers are."""
 

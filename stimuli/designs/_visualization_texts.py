@@ -41,6 +41,15 @@ BARE_TOO = """\
 
 In one part of the study there are no examples. Then go by what you think that a detector of such a machine may favour."""
 
+NEUTRAL = """\
+
+
+Examples may be ordinary pictures or patterns, sharp or blurred."""
+BARE_NEUTRAL = """\
+
+
+Where there are no examples, go by what you think that a detector of such a machine may favour."""
+
 DEBRIEF = """\
 Thank you. This was the last question.
 
@@ -66,7 +75,7 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
     shown = [kind for kind in kinds if kind != "none"]
     body = _examples(options, shown, between) if shown else BARE
     if shown and "none" in kinds:
-        body += BARE_TOO.replace("In one part of the study there", "For some people there") if between else BARE_TOO
+        body += BARE_NEUTRAL if between else BARE_TOO
     listed = ", ".join(NAMES[kind] for kind in kinds[:-1]) + (" or " if kinds[:-1] else "") + NAMES[kinds[-1]]
     differed = (
         f"Each person saw one kind of examples: {listed}."
@@ -99,5 +108,7 @@ def _examples(options: Mapping[str, Any], shown: list[str], between: bool) -> st
     told = ""
     if any(scheme.startswith("min") for scheme in schemes):
         told = (WEAK_ALWAYS if all(scheme.startswith("min") for scheme in schemes) else WEAK).format(weak=weak)
+    if between:
+        return EXAMPLES.format(are="may be", strong=strong, weak=told, made=NEUTRAL)
     made = (MADE_TOO if set(shown) & set(MADE) else "") + (SOFT if "blurred" in shown else "")
-    return EXAMPLES.format(are="may be" if between else "are", strong=strong, weak=told, made=made)
+    return EXAMPLES.format(are="are", strong=strong, weak=told, made=made)

@@ -274,3 +274,13 @@ def test_the_audit_finds_a_list_out_of_turn_and_another_order(made: Artifact) ->
         part = table[table["cell"] == f"{kind}-1"].assign(cell=f"{kind}-2", list=2)
         wrong = pd.concat([wrong[wrong["cell"] != f"{kind}-2"], part])
     assert any("its turn of the round robin" in fault for fault in _audit(made, trials=wrong))
+
+
+def test_what_differs_between_people_is_told_at_the_end_only(made: Artifact) -> None:
+    texts = StudyFile.model_validate_json(made.file("study.json").read_text(encoding="utf-8")).texts
+    assert texts is not None
+    before = " ".join(page.body for page in texts.instructions)
+    for word in ("some people", "made by a computer", "one part of the study"):
+        assert word not in before
+    assert "pictures made by a computer" in texts.debrief.body
+    assert "\n\n**A few questions were easy" in texts.debrief.body
