@@ -12,7 +12,7 @@ FAR_LOBES = (4, 9)
 """The same for contours outside the distribution of training."""
 DISTINCT = 0.6
 """Largest correlation between two radial profiles, over all rotations and mirrors, that counts as another shape."""
-CHIRAL = 0.75
+CHIRAL = 0.7
 """Largest correlation between a profile and its mirror image, over all rotations."""
 TURNED = 0.8
 """Largest correlation between a profile and itself turned by 40 degrees or more."""
