@@ -242,7 +242,9 @@ def oracle(network: str, port: int, device: str) -> None:
     from .oracle import oracle_server
 
     server = oracle_server(Engine(zoo.load_network(network, device=device), device=device), port=port)
-    click.echo(f"{network}: http://127.0.0.1:{port}, for `limen study serve STUDY.yaml --oracle http://127.0.0.1:{port}`")
+    click.echo(
+        f"{network}: http://127.0.0.1:{port}, for `limen study serve STUDY.yaml --oracle http://127.0.0.1:{port}`"
+    )
     try:
         server.serve_forever()
     except KeyboardInterrupt:

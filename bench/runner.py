@@ -143,7 +143,7 @@ class Runner:
             maps = []
             with engine.meter() as cost:
                 for rank in range(count):
-                    targets = torch.as_tensor(classes[:, rank], device=subject.targets.device)
+                    targets = engine.place(classes[:, rank])
                     credit = self._credit(method, subject, targets)
                     drawn = self.space.map(credit, tuple(subject.inputs.shape[2:]))
                     maps.append(engine.numpy(drawn)[:, 0])

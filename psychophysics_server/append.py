@@ -283,7 +283,7 @@ def _tell(read: _Read, fault: str, seq: int, result: Appended) -> None:
     trial, body = read.trial, read.body
     if fault or trial is None or body is None or not trial.asks or trial.payload.get("feedback") is not True:
         return
-    result.feedback[str(seq)] = {"correct": body.response == trial.expected, "expected": trial.expected}
+    result.feedback[str(seq)] = {"correct": body.response in trial.accepted, "expected": trial.expected}
 
 
 def _advance(connection: Connection, row: _Standing) -> tuple[int, str]:

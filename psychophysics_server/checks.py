@@ -174,7 +174,7 @@ def correctness(trial: Trial, response: str, text: str = "") -> float:
         return math.nan
     free = not trial.options and trial.trial_type == "choice"
     given = text.strip() if free and text.strip() else response
-    if given == trial.expected:
+    if given in trial.accepted:
         return 1.0
     if not free:
         return 0.0

@@ -66,6 +66,12 @@ class Trial:
         return "" if value is None else str(value)
 
     @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every right answer: one, or the side of a scale; () where nothing is asked."""
+        several = self.answer.get("accepted")
+        return tuple(map(str, several)) if several else ((self.expected,) if self.expected else ())
+
+    @property
     def options(self) -> tuple[str, ...]:
         """The answers a participant can give, in displayed order (left, right)."""
         return tuple(str(option) for option in self.payload.get("options") or ())

@@ -85,7 +85,8 @@ class Kinds:
             factors = self._factors(answer.trial.factors)
             whole = as_dict(row) | factors
             yield (EXCLUDED if row.excluded else MAIN), whole
-            if not row.excluded and row.phase == "test" and not row.is_catch and row.correct == row.correct:
+            counted = row.phase == "test" and not row.is_catch and not row.repeat_of and row.correct == row.correct
+            if counted and not row.excluded:
                 yield MODEL, {name: whole.get(name, order) for name in MODEL_COLUMNS} | factors
                 order += 1
             for picture in picture_rows(answer):

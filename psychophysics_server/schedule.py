@@ -172,7 +172,7 @@ def practice_state(trials: Sequence[Trial], answers: Iterable[Answer], attempts:
     held = {(answer.attempt, answer.trial_id): answer.response for answer in answers if answer.trial_id in practice}
     for attempt in range(1, attempts + 1):
         given = [name for name in practice if (attempt, name) in held]
-        wrong = sum(practice[name].asks and held[attempt, name] != practice[name].expected for name in given)
+        wrong = sum(practice[name].asks and held[attempt, name] not in practice[name].accepted for name in given)
         whole = len(given) == len(practice)
         passed = whole and not wrong
         if passed or not whole or attempt == attempts:

@@ -67,7 +67,7 @@ resume:
 # Language of the pages.
 language: en
 # Own words for the interface: path in the word list -> text.
-words: {{}}
+words: {words}
 
 # Where people come from and what they are told.
 recruitment:
@@ -144,6 +144,7 @@ def init_study(protocol: str) -> str:
         minutes=json.dumps(example.get("minutes", 10)),
         accuracy="".join(f"    {name}: {json.dumps(value)}\n" for name, value in bots["accuracy"].items()).rstrip(),
         effects=json.dumps(bots.get("effects", {})),
+        words=json.dumps(example.get("words", {})),
     )
 
 
@@ -168,7 +169,9 @@ def _design(function: Callable[..., Any], defaults: dict[str, Any]) -> str:
         if text and text != said:
             lines.append(f"  # {text}")
         said = text
-        lines.append("  " + yaml.safe_dump({name: value}, default_flow_style=False, width=1000).strip())
+        nested = isinstance(value, list | tuple | dict)
+        text = f"{name}: {json.dumps(value)}" if nested else yaml.safe_dump({name: value}, width=1000).strip()
+        lines.append(f"  {text}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -47,7 +47,7 @@ class Shown:
         """Whether the newest answer is the expected one; None where nothing is asked or answered."""
         if not self.trial.asks or self.last is None:
             return None
-        return bool(self.last.get("response") == self.trial.expected)
+        return bool(self.last.get("response") in self.trial.accepted)
 
 
 @dataclass(frozen=True, kw_only=True)

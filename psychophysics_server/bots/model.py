@@ -174,8 +174,8 @@ class Psychometrics:
                 return str(draw.choice(options))
             return rating(options, chance, draw) if scale else options[int(draw.random() < chance)]
         if draw.random() < chance:
-            return trial.expected
-        others = [option for option in options if option != trial.expected]
+            return str(draw.choice(trial.accepted)) if len(trial.accepted) > 1 else trial.expected
+        others = [option for option in options if option not in trial.accepted]
         return str(draw.choice(others)) if others else trial.expected
 
     def _beside(
@@ -187,7 +187,7 @@ class Psychometrics:
             rt, late, changes = hurried(shown.speed, rt, draw)
             response = "na" if late else response
         if shown.confidence is not None and not late:
-            correct = response == trial.expected if trial.asks else None
+            correct = response in trial.accepted if trial.asks else None
             confidence = on_scale(shown.confidence, certainty(chance, 1 / max(len(trial.options), 1), correct, draw))
         if isinstance(shown, Choice) and shown.entry is not None and not late:
             text = entry(shown.entry, draw)

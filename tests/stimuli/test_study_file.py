@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bench.registry import LimenError
+from stimuli.protocol import DESIGNS
 from stimuli.records import Bots, Checks, Recruitment, StudyFile
 from stimuli.study import init_study, load_study, protocols, resolve
 
@@ -35,7 +36,8 @@ def test_the_template_of_every_protocol_is_a_valid_study(tmp_path: Path, protoco
     path.write_text(init_study(protocol), encoding="utf-8")
     study = load_study(path)
     assert study.protocol == protocol
-    assert resolve(study).options == resolve(study.model_copy(update={"design": {}})).options
+    shown = dict(DESIGNS.card(protocol).example.get("design", {}))  # type: ignore[attr-defined]
+    assert resolve(study).options == resolve(study.model_copy(update={"design": shown})).options
 
 
 @pytest.mark.parametrize("protocol", [card.name for card in protocols()])
@@ -96,7 +98,7 @@ def test_own_texts_bring_their_own_contact(tmp_path: Path) -> None:
 def test_every_protocol_says_what_a_reader_needs() -> None:
     for card in protocols():
         assert card.kind == "design"
-        assert card.citation.startswith("arXiv:")
+        assert card.citation.startswith(("arXiv:", "doi:"))
         assert card.summary
         assert card.trial_type
         assert card.analysis
