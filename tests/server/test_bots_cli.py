@@ -78,10 +78,10 @@ def test_a_network_observes_from_a_file_of_answers(typed, tiny, tmp_path):
 
 
 def test_a_network_observes_as_a_function(typed, tmp_path, monkeypatch):
-    (tmp_path / "my_network.py").write_text("def see(seen):\n    return (seen.options or ('',))[0], 0.5\n")
+    (tmp_path / "network_that_observes.py").write_text("def see(seen):\n    return (seen.options or ('',))[0], 0.5\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    told = said(call("observe", *typed, "--observer", "my_network:see", "--n", "2"))
+    told = said(call("observe", *typed, "--observer", "network_that_observes:see", "--n", "2"))
     assert "2 finished" in told
 
 
