@@ -25,24 +25,6 @@ class OpenedAnswer(Answer):
     next_seq: int = Field(ge=1)
 
 
-class TextPage(Answer):
-    """One screen of text."""
-
-    title: str
-    body: str
-
-
-class TrialAnswer(Answer):
-    """One trial as the browser may see it; the payload's fields are the models of `stimuli.trials`."""
-
-    trial_id: str
-    trial_type: str
-    phase: Literal["practice", "train", "test"]
-    session: int
-    position: int
-    payload: dict[str, Any]
-
-
 class PracticeAnswer(Answer):
     """Where a person stands in the practice block."""
 

@@ -20,6 +20,7 @@ from bench.registry import LimenError
 
 from .protocol import Drawn
 from .records import ItemRow, StudyFile
+from .trials import pictures_of
 from .walk import Group, groups
 
 PAPER, INK, SOFT, MARK = (255, 255, 255), (30, 32, 36), (100, 104, 110), (180, 86, 11)
@@ -28,7 +29,7 @@ THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 138
 
 def shown_pictures(payloads: Iterable[str]) -> set[str]:
     """Return the SHA-256 of every picture that some payloads (JSON) name."""
-    return {name for payload in payloads for name in re.findall(r'"([0-9a-f]{64})"', payload)}
+    return {name for payload in payloads for name in pictures_of(json.loads(payload))}
 
 
 def contact_sheet(

@@ -23,9 +23,6 @@ Family = Literal["binomial", "gaussian"]
 UNITS = {"participant": "participant_id", "item": "item_id"}
 """Names that formulas give to the columns of an export."""
 KEEP_BELOW = 0.2
-FEW = 30
-MOST_LEVELS = 40
-"""A factor with more levels is read as numbers, or refused if it holds text."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..engine import Engine
+from ..engine.pictures import fit
 from ..registry import LimenError
 
 _EDGE = 0.01
@@ -131,11 +131,4 @@ def _parts(engine: Engine, pictures: np.ndarray, size: int) -> Any:
 
 def square_pictures(engine: Engine, pictures: np.ndarray, size: int) -> Tensor:
     """Put pictures uint8 (n, H, W, 3) on the device as float32 (n, 3, size, size) in 0 .. 1, cropped centrally."""
-    images = engine.place(np.ascontiguousarray(pictures)).movedim(-1, 1).float() / 255
-    height, width = images.shape[2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = images[:, :, top : top + side, left : left + side]
-    if side == size:
-        return square.contiguous()
-    return functional.interpolate(square, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return fit(engine.place(np.ascontiguousarray(pictures)).movedim(-1, 1), size) / 255

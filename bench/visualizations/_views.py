@@ -36,14 +36,14 @@ class Crops:
     count: int
     size: int
     side: tuple[float, float]
-    last: tuple[float, float] | None
-    spread: float
-    centre: Centre
-    centre_sd: float
     noise: float
     steps: int
     keys: tuple[int, ...]
     draws: Draws
+    last: tuple[float, float] | None = None
+    spread: float = 0.0
+    centre: Centre = "uniform"
+    centre_sd: float = 0.15
 
     def __call__(self, pictures: Tensor, index: range, step: int) -> Tensor:
         """Return views float32 (b * count, 3, size, size) of pictures (b, 3, S, S); differentiable."""

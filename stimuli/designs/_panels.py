@@ -14,7 +14,6 @@ import pandas as pd
 from bench.overlay import enlarge, overlay
 from bench.registry import LimenError, unknown
 
-from ..balance import seeded
 from ..protocol import Material, Tables
 from ..records import ItemRow, Page, StudyFile, Texts
 from ..render import Album, Scope, Show, check_finite, spans, strength
@@ -239,8 +238,3 @@ def same_scripts(scripts: Mapping[str, tuple[int, Any]]) -> Iterator[str]:
         name, shown = first.setdefault(number, (cell, script))
         if shown != script:
             yield f"cell '{cell}': shows other images, another order or other places than cell '{name}' of the same list."
-
-
-def list_generator(study: StudyFile, *key: object) -> np.random.Generator:
-    """Return the study's generator for a purpose, for example of one list."""
-    return seeded(study.seed, *key)
