@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,14 +33,25 @@ def build(study: Path, store: Path) -> None:
     click.echo(f"{facts['study']} version {facts['version']} ({facts['protocol']}), frozen as {artifact.key}")
     click.echo(
         f"  {len(facts['conditions'])} conditions, {facts['cells']} cells of {facts['trials_per_cell']} trials, "
-        f"{facts['items']} images, {facts['pictures']} pictures ({facts['picture_bytes'] / 1e6:.1f} MB)"
+        f"{facts['items']} items, {facts['pictures']} pictures ({facts['picture_bytes'] / 1e6:.1f} MB)"
     )
     for kind in facts["pool"].get("kinds", []):
-        verdict = "right" if kind["model_correct"] else "wrong"
-        click.echo(
-            f"  model {verdict}, answered {kind['predicted']}: chose {kind['chosen']} of {kind['available']} images"
-        )
+        click.echo(f"  {_described(kind)}")
     click.echo(f"  look at {artifact.file('contact.png')}")
+
+
+def _described(kind: Mapping[str, Any]) -> str:
+    """Say of one part of the pool how many there were and how many were chosen; parts differ from protocol to protocol."""
+    facts = {name: value for name, value in kind.items() if name not in {"chosen", "available"}}
+    named = []
+    if "model_correct" in facts:
+        named.append(f"model {'right' if facts.pop('model_correct') else 'wrong'}")
+    if "predicted" in facts:
+        named.append(f"answered {facts.pop('predicted')}")
+    named += [f"{name.replace('_', ' ')} {value}" for name, value in facts.items()]
+    what = " images" if "model_correct" in kind else ""
+    counts = f"chose {kind['chosen']} of {kind['available']}{what}" if {"chosen", "available"} <= {*kind} else ""
+    return ": ".join(part for part in (", ".join(named), counts) if part)
 
 
 @stimuli.command()

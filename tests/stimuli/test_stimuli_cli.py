@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bench.registry import LimenError
 from bench.store import Artifact
-from stimuli.cli import stimuli
+from stimuli.cli import _described, stimuli
 from stimuli.records import StudyFile
 
 
@@ -83,3 +83,15 @@ def test_a_preview_that_cannot_be_written_is_one_sentence(study_path: Path) -> N
     (study_path.parent / "taken").write_text("a file", encoding="utf-8")
     failed = _call("preview", study_path, "-o", str(study_path.parent / "taken"))
     assert "the preview cannot be written" in str(failed.exception)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ({"condition": "nmf", "available": 17, "chosen": 12}, "condition nmf: chose 12 of 17"),
+        ({"layer": "late", "units": 48, "pairs_alive": 16}, "layer late, units 48, pairs alive 16"),
+        ({"model_correct": False, "available": 9, "chosen": 4}, "model wrong: chose 4 of 9 images"),
+    ],
+)
+def test_a_pool_of_any_protocol_is_one_line(kind: dict[str, object], line: str) -> None:
+    assert _described(kind) == line
