@@ -13,7 +13,8 @@ import pandas as pd
 from bench.registry import LimenError, unknown
 from bench.store import Artifact, Store, artifact_key, sha256_file
 
-from .load import _one_source, _read_table, _sessions, _text_columns
+from .load_checks import one_source, read_sessions
+from .load_tables import read_table, text_columns
 from .measures.importance_maps import Chosen, Filters, Smoothing, choose_rounds, pooled
 from .measures.map_agreement import mean_interval, split_half_ceiling, step_up
 
@@ -35,11 +36,11 @@ def read_rounds(export: str | Path) -> pd.DataFrame:
     """
     folder = Path(export)
     strokes, main, people = (_one(folder, part) for part in ("strokes", "", "sessions"))
-    rounds = _read_table(strokes, text=_text_columns() | {"strokes", "picture", "oracle"})
+    rounds = read_table(strokes, text=text_columns() | {"strokes", "picture", "oracle"})
     extra = sorted(folder.glob("data/study-*_description-excluded_data.csv"))
-    answers = pd.concat([_read_table(file, text=_text_columns()) for file in (main, *extra)], ignore_index=True)
-    sessions = _sessions(_read_table(people, text=_text_columns()), people.name)
-    source, _ = _one_source(sessions)
+    answers = pd.concat([read_table(file, text=text_columns()) for file in (main, *extra)], ignore_index=True)
+    sessions = read_sessions(read_table(people, text=text_columns()), people.name)
+    source, _ = one_source(sessions)
     fitting = sessions[(sessions["source"] == source) & sessions["finished"] & ~sessions["excluded"]]
     facts = answers.drop_duplicates("row_id").set_index("row_id")[["phase", "is_catch"]]
     rounds = rounds.join(facts, on="row_id")

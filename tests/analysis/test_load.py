@@ -113,9 +113,45 @@ def test_one_participant_is_refused(synthetic_export):
     fails(synthetic_export(edit), "only one participant is left to analyse")
 
 
-def test_one_condition_is_refused(synthetic_export):
-    path = synthetic_export(lambda t, s: (t[t["condition"] == "rise"], s[s["condition"] == "rise"]))
-    fails(path, "only the condition 'rise' has participants")
+def test_one_condition_alone_is_read_and_has_no_baseline(synthetic_export):
+    study = load(synthetic_export(lambda t, s: (t[t["condition"] == "rise"], s[s["condition"] == "rise"])))
+    assert (study.conditions, study.baseline) == (("rise",), None)
+
+
+def test_what_was_shown_again_is_not_analysed(synthetic_export):
+    def edit(trials, sessions):
+        trials["repeat_of"] = trials["repeat_of"].astype(object)
+        trials.loc[trials.index[5], "repeat_of"] = "t106"
+        return trials, sessions
+
+    assert len(load(synthetic_export(edit)).answers()) == 120 * 21 - 1
+
+
+def test_answers_that_are_neither_right_nor_wrong_are_kept_apart(synthetic_export):
+    def edit(trials, sessions):
+        asked = trials["item_id"] == "image-1-5"
+        trials.loc[asked & (trials["phase"] == "test"), ["expected", "correct"]] = ["", np.nan]
+        return trials, sessions
+
+    study = load(synthetic_export(edit))
+    assert len(study.answers()) == 120 * 20
+    assert len(study.answers(scored=False)) == 120 * 21
+
+
+def test_where_nothing_is_right_every_answer_is_analysed(synthetic_export):
+    path = synthetic_export(lambda t, s: (t.assign(expected="", correct=np.nan), s))
+    card = {"card": {"name": "preference", "analysis": "preference", "chance": None}}
+    (path / "provenance.json").write_text(json.dumps({"schema": 2, "protocol": card}))
+    study = load(path)
+    assert (study.protocol, study.scored, study.chance, len(study.answers())) == ("preference", False, None, 120 * 21)
+
+
+def test_the_frozen_plan_and_the_card_come_with_the_study(synthetic_export):
+    path = synthetic_export()
+    held = {"schema": 2, "protocol": {"card": {"name": "utility", "chance": 0.25}}, "plan": {"hash": "ab"}}
+    (path / "provenance.json").write_text(json.dumps(held))
+    study = load(path)
+    assert (study.card["name"], study.chance, study.plan) == ("utility", 0.25, {"hash": "ab"})
 
 
 def test_a_study_whose_checks_exclude_everyone_is_refused(synthetic_export):
@@ -238,6 +274,29 @@ def test_two_conditions_in_one_person_are_refused(tidy):
     table.loc[3, "arm"] = "map"
     table.to_csv(tidy, index=False)
     fails(tidy, "participant 'wnone0' has rows of 2 conditions", columns=ColumnMap(columns=NAMES, baseline="none"))
+
+
+def test_a_table_where_everyone_met_all_conditions_is_a_within_design(tidy):
+    table = pd.read_csv(tidy)
+    table["arm"] = ["none", "map"] * 60
+    table.to_csv(tidy, index=False)
+    study = load(tidy, columns=ColumnMap(columns=NAMES))
+    assert (study.within, study.conditions, study.groups, study.baseline) == (True, ("map", "none"), (), None)
+
+
+def test_a_formula_asks_for_no_more_columns_than_it_names(tmp_path):
+    rows = [{"person": f"p{i}", "picture": f"im{j}", "rating": (i + j) % 7} for i in range(5) for j in range(6)]
+    pd.DataFrame(rows).to_csv(tmp_path / "ratings.csv", index=False)
+    names = ColumnMap(
+        columns={"participant_id": "person", "item_id": "picture"}, formula="rating ~ 1 + (1|participant) + (1|item)"
+    )
+    study = load(tmp_path / "ratings.csv", columns=names)
+    assert (study.card["analysis"], study.conditions, len(study.answers())) == ("crossed", ("all",), 30)
+
+
+def test_a_table_that_is_too_long_is_refused_before_it_is_read(tidy, monkeypatch):
+    monkeypatch.setattr("analysis.load_tables.MOST_ROWS", 100)
+    fails(tidy, "foreign.csv: 120 rows; a report reads 100 at most", columns=ColumnMap(columns=NAMES, baseline="none"))
 
 
 def test_equal_rows_of_a_tidy_csv_ask_for_a_column_that_tells_them_apart(tidy):
