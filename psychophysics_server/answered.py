@@ -19,6 +19,8 @@ OWN_COLUMNS = ("picture_px", "load_failures", "plugin", "lockout_ms", "feedback"
 """Keys of a body that are columns although `TrialBody` does not know them."""
 APART = ("strokes", "oracle", "pictures")
 """Keys of a body that go into a file of their own (`apart.py`)."""
+OUTCOMES = ("reveal", "draw")
+"""Trial types without options whose response is an outcome, not free text."""
 _TOKEN = re.compile(r"^[A-Za-z0-9_.:@#/+-]{0,80}$")
 
 
@@ -47,7 +49,7 @@ class Answered:
     @property
     def response(self) -> str:
         """The response, where it can only be one of the answers the trial offers; '' for anything else."""
-        free = not self.trial.options and self.trial.trial_type != "reveal"
+        free = not self.trial.options and self.trial.trial_type not in OUTCOMES
         return "" if free else self.body.response
 
     def written(self) -> dict[str, str]:

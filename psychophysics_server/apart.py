@@ -1,4 +1,4 @@
-"""Rows that go into files of their own: events, pictures as they were seen, rounds of reveal trials, free text."""
+"""Rows that go into files of their own: events, pictures as they were seen, rounds of reveal trials, drawings, free text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stimuli.masks import mask_sha256, revealed_mask
-from stimuli.trials import Reveal
+from stimuli.trials import Draw, Reveal
 
-from .answered import Answered, finite, measured, token
-from .apart_records import EventRow, PictureRow, RoundRow, TextRow
+from .answered import Answered, finite, measured, token, whole
+from .apart_records import DrawingRow, EventRow, PictureRow, RoundRow, TextRow
 from .guard import redacted
 from .people import PersonRows
 from .wire import BadBody, parse_body
@@ -104,6 +104,34 @@ def round_row(person: PersonRows, answer: Answered) -> RoundRow | None:
         oracle=json.dumps(measured(asked), separators=(",", ":")),
         strokes=json.dumps(strokes, separators=(",", ":")),
         mask_sha256=mask_sha256(revealed_mask(strokes, shown.size, shown.box_px)),
+        excluded=person.session.excluded,
+    )
+
+
+def drawing_row(person: PersonRows, answer: Answered) -> DrawingRow | None:
+    """Return what was drawn in a draw trial, None for another type."""
+    shown, strokes = answer.trial.shown, answer.said.get("strokes")
+    if not isinstance(shown, Draw) or not isinstance(strokes, list):
+        return None
+    return DrawingRow(
+        row_id=answer.row_id,
+        participant_id=answer.event.session,
+        source=person.session.source,
+        condition=person.session.condition,
+        trial_id=answer.trial.trial_id,
+        item_id=answer.trial.item_id,
+        picture=shown.image,
+        width=shown.size[0],
+        height=shown.size[1],
+        pen_px=shown.pen_px,
+        exemplar_ms=shown.exemplar_ms,
+        limit_ms=shown.limit_ms,
+        outcome=answer.body.response,
+        points=sum(map(len, strokes)),
+        erased=whole(answer.said.get("erased")),
+        scale=finite(answer.said.get("scale")),
+        drawn_ms=finite(answer.said.get("drawn_ms")),
+        strokes=json.dumps(strokes, separators=(",", ":")),
         excluded=person.session.excluded,
     )
 

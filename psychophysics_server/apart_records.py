@@ -122,6 +122,50 @@ class RoundRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawingRow:
+    """One drawing, whole enough to be drawn again (`description-drawings`)."""
+
+    row_id: str
+    """`row_id` of the answer it belongs to."""
+    participant_id: str
+    """Random, drawn at entry; never derived from a recruiter's id."""
+    source: str
+    """live, pilot, preview or bot."""
+    condition: str
+    """What the participant was shown: a condition of the study file."""
+    trial_id: str
+    """Opaque name of the trial."""
+    item_id: str
+    """The exemplar that was shown: the random factor 'item'."""
+    picture: str
+    """SHA-256 of the exemplar's picture."""
+    width: int
+    """Width of the canvas, in its own pixels."""
+    height: int
+    """Height of the canvas, in its own pixels."""
+    pen_px: int
+    """Width of the line, in canvas pixels."""
+    exemplar_ms: int
+    """How long the exemplar was to be seen before the canvas opened; 0 = all the time."""
+    limit_ms: int
+    """Time for the drawing."""
+    outcome: str
+    """done, timeout or skipped."""
+    points: int
+    """Points of all strokes."""
+    erased: int
+    """Strokes that were taken back or cleared; they are not among the strokes."""
+    scale: float
+    """CSS pixels of the canvas per canvas pixel."""
+    drawn_ms: float
+    """Time from the opening of the canvas to the end."""
+    strokes: str
+    """JSON: [[[ms, x, y], ...], ...], a list a stroke, in canvas pixels; ms from the opening of the canvas."""
+    excluded: bool
+    """Whether this person is left out of the analysis."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextRow:
     """One thing that was written freely (`description-texts`): to be read by a person before it goes anywhere."""
 

@@ -166,7 +166,7 @@ def _rows(tables: dict[str, pd.DataFrame], result: Checked) -> None:
         if people and "participant_id" in table and not set(table["participant_id"]) <= people:
             result.faults.append(f"{name}: has a participant who is not in the table of sessions.")
         pointing = "response_id" if "response_id" in table else ""
-        if "_description-strokes_" in name or "_description-model_" in name:
+        if any(f"_description-{part}_" in name for part in ("strokes", "drawings", "model")):
             pointing = "row_id"
         if pointing in table and not set(table[pointing]) <= set(answers):
             result.faults.append(f"{name}, column '{pointing}': names an answer that is in no file.")

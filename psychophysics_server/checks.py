@@ -195,7 +195,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _decides(trial: Trial) -> bool:
     """Whether a trial asks for one choice, whose time means something."""
-    return bool(trial.options) or (trial.asks and trial.trial_type != "reveal")
+    return bool(trial.options) or (trial.asks and trial.trial_type not in {"reveal", "draw"})
 
 
 def _too_fast(given: Sequence[tuple[Trial, Timed]], too_fast_ms: float) -> float:

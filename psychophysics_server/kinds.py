@@ -8,15 +8,15 @@ from typing import Any
 
 from bench.records import columns
 
-from .apart import event_rows, picture_rows, round_row, text_rows
-from .apart_records import EventRow, PictureRow, RoundRow, TextRow
+from .apart import drawing_row, event_rows, picture_rows, round_row, text_rows
+from .apart_records import DrawingRow, EventRow, PictureRow, RoundRow, TextRow
 from .codebook import Column, FileKind, describe, factor_columns
 from .frozen import FrozenStudy
 from .people import PersonRows
 from .records import ResponseRow, SessionRow
 
-MAIN, EXCLUDED, SESSIONS, EVENTS, PICTURES, STROKES, TEXTS, MODEL = (
-    "", "excluded", "sessions", "events", "pictures", "strokes", "texts", "model",
+MAIN, EXCLUDED, SESSIONS, EVENTS, PICTURES, STROKES, DRAWINGS, TEXTS, MODEL = (
+    "", "excluded", "sessions", "events", "pictures", "strokes", "drawings", "texts", "model",
 )  # fmt: skip
 MODEL_COLUMNS = ("row_id", "participant_id", "item_id", "condition", "cell", "list", "session", "block", "position",
                  "order", "k_seen", "trial_type", "correct", "model_correct", "option_position", "expected_position",
@@ -47,8 +47,11 @@ class Kinds:
             FileKind(EVENTS, "What happened beside the answers", tuple(describe(EventRow))),
             FileKind(PICTURES, "Pictures as they were on the screen", tuple(describe(PictureRow))),
         ]
-        if any(trial.trial_type == "reveal" for trials in self.study.trials.values() for trial in trials):
+        types = {trial.trial_type for trials in self.study.trials.values() for trial in trials}
+        if "reveal" in types:
             found.append(FileKind(STROKES, "Rounds of reveal trials", tuple(describe(RoundRow))))
+        if "draw" in types:
+            found.append(FileKind(DRAWINGS, "Drawings, stroke by stroke", tuple(describe(DrawingRow))))
         if self.with_texts:
             found.append(FileKind(TEXTS, "Free text, for a person to read first", tuple(describe(TextRow))))
         return tuple(found)
@@ -93,6 +96,8 @@ class Kinds:
                 yield PICTURES, as_dict(picture)
             if (played := round_row(person, answer)) is not None:
                 yield STROKES, as_dict(played)
+            if (handed := drawing_row(person, answer)) is not None:
+                yield DRAWINGS, as_dict(handed)
             for text in text_rows(person, answer, private=private) if self.with_texts else ():
                 yield TEXTS, as_dict(text)
         for event in event_rows(person):

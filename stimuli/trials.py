@@ -1,4 +1,4 @@
-"""The four trial types: what the browser is sent for one trial, and which answers it can give."""
+"""The trial types: what the browser is sent for one trial, and which answers it can give."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a picture of the stimulus set."""
 MAX_MS = 1e9
 """No time within a trial is longer: eleven days."""
+Side = Annotated[int, Field(ge=16, le=4096)]
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -199,6 +200,31 @@ class Reveal(Payload):
         return strokes_fault(self, body.get("strokes"))
 
 
+class Draw(Payload):
+    """`draw`: draw another example of what one picture shows; strokes are points with times."""
+
+    image: Hash
+    """The exemplar."""
+    word: str = ""
+    """Name of what it shows; '' for none."""
+    exemplar_ms: int = Field(default=0, ge=0, le=60_000)
+    """How long the exemplar is seen, before the canvas opens; 0 = beside the canvas, all the time."""
+    size: tuple[Side, Side]
+    """Width and height of the canvas, in its own pixels."""
+    pen_px: int = Field(default=6, ge=1, le=100)
+    """Width of the line, in canvas pixels."""
+    limit_ms: int = Field(default=60_000, ge=1000, le=600_000)
+    """Time for the drawing, from the opening of the canvas."""
+    max_points: int = Field(default=1500, ge=2, le=2000)
+    """Points of all strokes together: 2000 of them fit into one event."""
+
+    def fault(self, response: str, body: Mapping[str, Any]) -> str:
+        """Ask for strokes inside the canvas, in the order of time, and at least one where a drawing was handed in."""
+        if response not in {"done", "timeout", "skipped"}:
+            return "the outcome of a drawing is done, timeout or skipped"
+        return drawing_fault(self, body.get("strokes"), empty=response != "done")
+
+
 def confidence_fault(asked: Confidence | None, body: Mapping[str, Any]) -> str:
     """Say why a confidence cannot count."""
     if asked is None:
@@ -253,11 +279,34 @@ def strokes_fault(trial: Reveal, strokes: Any) -> str:
     return ""
 
 
+def drawing_fault(trial: Draw, strokes: Any, *, empty: bool) -> str:
+    """Say why strokes `[[[ms, x, y], ...], ...]` (canvas pixels) cannot be of this trial; `empty` allows none."""
+    if not isinstance(strokes, list) or not all(isinstance(stroke, list) and stroke for stroke in strokes):
+        return "the strokes are missing, or one of them has no point"
+    if not strokes and not empty:
+        return "the drawing is empty"
+    if sum(map(len, strokes)) > trial.max_points:
+        return f"the drawing has more than {trial.max_points} points"
+    width, height = trial.size
+    before = 0.0
+    for point in (point for stroke in strokes for point in stroke):
+        if not (isinstance(point, list) and len(point) == 3 and all(type(v) in (int, float) for v in point)):
+            return "a point is not [ms, x, y]"
+        t, x, y = point
+        if not (0 <= t < MAX_MS and 0 <= x < width and 0 <= y < height):
+            return "a point lies outside the canvas or before its opening"
+        if t < before:
+            return "the points are not in the order of time"
+        before = t
+    return ""
+
+
 TRIAL_TYPES: dict[str, type[Payload]] = {
     "predict": Predict,
     "forced_choice": ForcedChoice,
     "choice": Choice,
     "reveal": Reveal,
+    "draw": Draw,
 }
 
 

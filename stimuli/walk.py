@@ -61,9 +61,16 @@ def _reveal(payload: Mapping[str, Any], expected: Any) -> Iterator[Group]:
     )
 
 
+def _draw(payload: Mapping[str, Any], expected: Any) -> Iterator[Group]:
+    seen = payload.get("exemplar_ms", 0)
+    how = f"seen for {seen / 1000:g} s, then drawn" if seen else "in view while it is drawn"
+    yield Group(payload.get("word", "") or "exemplar", (payload["image"],), how)
+
+
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any], Any], Iterator[Group]]] = {
     "predict": _predict,
     "forced_choice": _forced_choice,
     "choice": _choice,
     "reveal": _reveal,
+    "draw": _draw,
 }

@@ -11,9 +11,10 @@ import numpy as np
 from bench.registry import LimenError, unknown
 from bench.store import sha256_bytes
 from stimuli.records import Bots, Question
-from stimuli.trials import Choice, ForcedChoice, Reveal
+from stimuli.trials import Choice, Draw, ForcedChoice, Reveal
 
 from ..frozen import FrozenStudy, Trial
+from .drawings import drawn
 from .replies import CLICKS, Given, certainty, entry, hurried, on_scale, rating, walk
 
 CARELESS_SPEED = 0.25
@@ -66,7 +67,8 @@ class Psychometrics:
     disk; over the wire a bot gets what a browser gets.
 
     Where a trial has no right answer, the same probability is a level: of a rating, its place on the scale; of a
-    choice between two, how often the second option is taken. Reveal rounds with an oracle are won with it.
+    choice between two, how often the second option is taken. Reveal rounds with an oracle are won with it. A drawing is of
+    what the exemplar shows with it, else of something else.
 
     Raises
     ------
@@ -156,6 +158,10 @@ class Psychometrics:
         shown = trial.shown
         if isinstance(shown, Reveal):
             return self._reveal(shown, chance, rt, draw)
+        if isinstance(shown, Draw):
+            right = not person.careless and draw.random() < chance
+            strokes = drawn(shown, trial.item_id, draw, right=bool(right))
+            return Given(response="done", rt_ms=max(rt, shown.exemplar_ms + strokes[-1][-1][0]), strokes=strokes)
         response = self._choose(person, trial, chance, told, draw)
         given = Given(response=response, rt_ms=rt)
         if isinstance(shown, Choice | ForcedChoice):

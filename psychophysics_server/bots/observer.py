@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.registry import LimenError, unknown
 from stimuli.records import Question
-from stimuli.trials import Choice, ForcedChoice, Reveal, pictures_of
+from stimuli.trials import Choice, Draw, ForcedChoice, Reveal, pictures_of
 
 from ..db import Database
 from ..frozen import FrozenStudy, Trial
@@ -50,7 +50,10 @@ class Seen:
 
 
 Observer = Callable[[Seen], tuple[Any, float | None]]
-"""Returns the response (an option's id, a free answer, or strokes `[[ms, x, y], ...]`) and a confidence in [0, 1]."""
+"""Returns the response and a confidence in [0, 1].
+
+The response is an option's id, a free answer, strokes `[[ms, x, y], ...]`, or the strokes of a drawing, a list of those.
+"""
 
 
 class Observed:
@@ -103,6 +106,10 @@ class Observed:
         shown = trial.shown
         if isinstance(shown, Reveal):
             return Given(response="done", rt_ms=rt_ms, strokes=[list(map(float, stroke)) for stroke in response])
+        if isinstance(shown, Draw):
+            return Given(
+                response="done", rt_ms=rt_ms, strokes=[[list(map(float, point)) for point in one] for one in response]
+            )
         if not trial.options and not (isinstance(shown, Choice) and shown.entry is not None):
             return Given(response="", rt_ms=rt_ms)
         text = "" if trial.options else str(response)

@@ -27,7 +27,8 @@ class Given:
     text: str = ""
     timed_out: bool = False
     changes: int = 0
-    strokes: list[list[float]] | None = None
+    strokes: Sequence[Any] | None = None
+    """`[[ms, x, y], ...]` of a reveal trial; of a drawing, a list of such lists."""
 
     def body(self) -> dict[str, Any]:
         """Return what an event's body says of the reply (docs/wire.md)."""

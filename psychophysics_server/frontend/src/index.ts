@@ -2,6 +2,7 @@
 
 import "./style.css";
 import "./reveal.css";
+import "./draw.css";
 import "./trials.css";
 import "./care.css";
 

@@ -2,6 +2,7 @@
 
 import type { trialPlugin } from "./plugin";
 import { ChoicePlugin } from "./plugin-choice";
+import { DrawPlugin } from "./plugin-draw";
 import { ForcedChoicePlugin } from "./plugin-forced-choice";
 import { PredictPlugin } from "./plugin-predict";
 import { RevealPlugin } from "./plugin-reveal";
@@ -14,6 +15,7 @@ const TYPES: Record<string, Plugin> = {
   forced_choice: ForcedChoicePlugin,
   choice: ChoicePlugin,
   reveal: RevealPlugin,
+  draw: DrawPlugin,
 };
 
 /** Return a trial's plugin; a study that asks for one this page does not have cannot go on. */

@@ -169,6 +169,16 @@ export interface RevealPayload extends Payload {
   size: [number, number];
 }
 
+export interface DrawPayload extends Payload {
+  image: string;
+  word: string;
+  exemplar_ms: number;
+  size: [number, number];
+  pen_px: number;
+  limit_ms: number;
+  max_points: number;
+}
+
 export interface Trial<P extends Payload = Payload> {
   trial_id: string;
   trial_type: string;
