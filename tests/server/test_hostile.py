@@ -48,6 +48,7 @@ PAYLOADS = {
         "entry": {"label": "Why?", "required": True, "kind": "number", "maximum": 9},
     },
     "reveal": {"phase": "test", "image": PICTURE, "word": "cat", "size": [20, 20]},
+    "draw": {"phase": "test", "image": PICTURE, "size": [20, 20]},
 }
 API = [
     ("GET", "/api/session"),
