@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,12 @@ def _load(name: str) -> ModuleType:
 def fake_run() -> Callable[..., Artifact]:
     """Return `make_fake_run(store_path, *, name, n, labels, conflicts, seed) -> Artifact` of kind `runs`."""
     return _load("fake_run").make_fake_run  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def answering() -> Callable[..., Any]:
+    """Return `answering(app) -> context manager that yields the address` of an application served over loopback."""
+    return _load("loopback").answering  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,6 +44,7 @@ class Browser:
     source : 'bot' or 'live'
     parameters : the page's query
     patience_s : how long one request is repeated before giving up
+    over : set by who started it, it ends all patience
     """
 
     url: str
@@ -51,6 +53,7 @@ class Browser:
     source: str = "bot"
     parameters: dict[str, str] = field(default_factory=dict)
     patience_s: float = 60.0
+    over: threading.Event | None = None
     session: str = ""
     token: str = ""
     next_seq: int = 1
@@ -82,7 +85,7 @@ class Browser:
                 reason = type(error).__name__
             self.close()
             self.retries += 1
-            if time.monotonic() > end:
+            if time.monotonic() > end or (self.over is not None and self.over.is_set()):
                 raise NoAnswer(f"server {self.url}: no answer within {self.patience_s:g} s ({reason}).")
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def run_bots(
     threads: int = 8,
     patience_s: float = 60.0,
     habits: Habits = PLAIN,
+    over: threading.Event | None = None,
     tick: Callable[[Journey], None] = lambda journey: None,
 ) -> list[Journey]:
     """Let `n` simulated people take a study over HTTP.
@@ -81,10 +83,12 @@ def run_bots(
         How long one request is repeated.
     habits
         How they misbehave.
+    over
+        Ends their patience early: who has no answer then is lost.
     tick
         Called as each ends.
     """
-    browser = partial(_browser, url, study.file.study, patience_s)
+    browser = partial(_browser, url, study.file.study, patience_s, over)
     mind = Psychometrics(study, seed=seed)
     return take_all(study, mind, browser, people=range(n), threads=threads, habits=habits, tick=tick)
 
@@ -135,8 +139,8 @@ def inside(
     return journeys
 
 
-def _browser(url: str, study: str, patience_s: float, name: str) -> Browser:
-    return Browser(url, study, name, patience_s=patience_s)
+def _browser(url: str, study: str, patience_s: float, over: threading.Event | None, name: str) -> Browser:
+    return Browser(url, study, name, patience_s=patience_s, over=over)
 
 
 def take_all(

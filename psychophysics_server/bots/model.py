@@ -73,8 +73,8 @@ class Psychometrics:
     Raises
     ------
     LimenError
-        If the study states no model, a condition or session lacks its accuracy, or an effect names a factor or a
-        level that no trial carries.
+        If the study states no model, a condition or session lacks its accuracy, an effect names a factor or a
+        level that no trial carries, or a slope a factor that is not numeric.
     """
 
     def __init__(self, study: FrozenStudy, *, seed: int, bots: Bots | None = None) -> None:
@@ -95,6 +95,7 @@ class Psychometrics:
                     f"{len(stated.accuracy[condition])} sessions, the study has {last}."
                 )
         _check_effects(study, stated.effects)
+        _check_slopes(study, stated.slopes)
 
     def person(self, index: int, trials: int, *, reload_share: float = 0.15) -> Simulated:
         """Draw one person for a schedule of `trials` trials."""
@@ -117,8 +118,9 @@ class Psychometrics:
         return self._ease[item_id]
 
     def shift(self, trial: Trial) -> float:
-        """Return the sum of the stated effects of a trial's factors, in logits."""
-        return sum(
+        """Return the sum of the stated effects and slopes of a trial's factors, in logits."""
+        sloped = sum(slope * float(trial.factors.get(factor) or 0) for factor, slope in self.bots.slopes.items())
+        return sloped + sum(
             levels[_level(trial.factors[factor])]
             for factor, levels in self.bots.effects.items()
             if factor in trial.factors and _level(trial.factors[factor]) in levels
@@ -230,3 +232,10 @@ def _check_effects(study: FrozenStudy, effects: Mapping[str, Mapping[str, float]
             if level not in carried[factor]:
                 where = f"study {study.file.study}, key 'bots.effects.{factor}', level"
                 raise unknown(where, level, sorted(carried[factor]))
+
+
+def _check_slopes(study: FrozenStudy, slopes: Mapping[str, float]) -> None:
+    numeric = [factor.name for factor in study.factors if factor.type == "number"] if slopes else []
+    for factor in slopes:
+        if factor not in numeric:
+            raise unknown(f"study {study.file.study}, key 'bots.slopes', numeric factor", factor, numeric)

@@ -36,6 +36,23 @@ SERVE = (
 DAY_S = 86_400.0
 WORST = Habits(twice=0.1, reloads=0.5, shuffled=0.15, tabs=0.05, closed=0.5, clock=0.02, batch=3)
 """How the bots of an ordeal behave."""
+PATIENCE_S = 300.0
+"""How long a bot of an ordeal repeats one request."""
+FULL_S = 120.0
+"""How long the disk stays full at most."""
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on, outside the range from which the system gives clients theirs.
+
+    A server that is down for a moment finds it free again: a client that calls in vain, or any other program, could be
+    given a port of that range meanwhile.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise LimenError("port: none of 100 between 20000 and 32000 is free; end what listens there.")
 
 
 class Process:
@@ -50,9 +67,7 @@ class Process:
     """
 
     def __init__(self, study_path: Path, store: Path, database: str, log: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.database = database
         self.log = log
@@ -110,7 +125,10 @@ class Process:
                 os.killpg(process.pid, how)
             else:
                 process.send_signal(how)
-        return process.wait(60)
+        try:
+            return process.wait(90)
+        except subprocess.TimeoutExpired:
+            raise LimenError(f"server {self.url}: did not end within 90 s of {how.name}.") from None
 
     def kill_workers(self) -> None:
         """Kill those that answer requests; the process that listens starts others."""
@@ -149,6 +167,7 @@ class Plan:
     kills : SIGKILLs of the server, spread over the run; one in `whole` takes the listening process with it
     disk : whether the disk fills up half-way (SQLite only: PostgreSQL's files are another program's)
     lost_requests, lost_responses : shares, see `BadNetwork`
+    patience_s : how long the bots may take after the last kill
     """
 
     bots: int = 200
@@ -160,6 +179,7 @@ class Plan:
     seed: int = 0
     threads: int = 8
     habits: Habits = WORST
+    patience_s: float = 3600.0
 
 
 @dataclass(kw_only=True)
@@ -190,23 +210,41 @@ def ordeal(study: FrozenStudy, process: Process, plan: Plan, *, say: Callable[[s
         process.url, lost_requests=plan.lost_requests, lost_responses=plan.lost_responses, seed=plan.seed
     )  # fmt: skip
 
+    over = threading.Event()
+
     def run() -> None:
         try:
             outcome.journeys = run_bots(
-                study, url=network.url, n=plan.bots, seed=seed, threads=plan.threads, patience_s=300, habits=plan.habits
-            )
+                study, url=network.url, n=plan.bots, seed=seed, threads=plan.threads, patience_s=PATIENCE_S,
+                habits=plan.habits, over=over,
+            )  # fmt: skip
         finally:
             done.set()
 
     with network:
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, name="ordeal", daemon=True)
         thread.start()
-        kills, full = _harm(process, network, plan, done, study=study, say=say)
-        thread.join()
+        try:
+            kills, full = _harm(process, network, plan, done, study=study, say=say)
+            _see_out(process, done, plan)
+        finally:
+            over.set()
+            thread.join(60)
         outcome.happened = {"sessions": plan.bots, **network.counts, "kills": kills, "times the disk was full": full}
     recount(study, process, outcome)
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _see_out(process: Process, done: threading.Event, plan: Plan) -> None:
+    """Wait for the bots after the last kill, for as long as there is a server that could answer them."""
+    end = time.monotonic() + plan.patience_s
+    while not done.wait(1.0):
+        if process.running.poll() is not None:
+            said = " ".join(process.log.read_text(errors="replace").strip().splitlines()[-1:])
+            raise LimenError(f"server {process.url}: ended by itself while bots were at it ({said}).")
+        if time.monotonic() > end:
+            raise LimenError(f"ordeal: the bots did not end within {plan.patience_s:g} s of the last kill.")
 
 
 def _harm(
@@ -225,10 +263,11 @@ def _harm(
         if done.is_set():
             break
         if plan.disk and not full and kills >= plan.kills // 2:
-            refused = network.counts["refused as busy"]
+            refused, end = network.counts["refused as busy"], time.monotonic() + FULL_S
             with process.full_disk():
-                while network.counts["refused as busy"] < refused + 5 and not done.wait(0.01):
-                    pass
+                while network.counts["refused as busy"] < refused + 5 and time.monotonic() < end:
+                    if done.wait(0.01):
+                        break
             full += network.counts["refused as busy"] > refused
         if plan.whole and kills % plan.whole == 0:
             process.end(signal.SIGKILL)

@@ -49,7 +49,7 @@ class BadNetwork:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(30)
         self._server.server_close()
 
     def fate(self) -> str:

@@ -6,11 +6,11 @@ The storage, wire, assignment, export and fault tests run on SQLite and on Postg
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from werkzeug.serving import make_server
 
 from bench.images import encode_png
 from bench.records import columns
@@ -354,20 +353,14 @@ def running(launch: Callable[..., Running]) -> Running:
 
 
 @pytest.fixture
-def served(launch: Callable[..., Running]) -> Iterator[Callable[..., tuple[Running, str]]]:
+def served(
+    launch: Callable[..., Running], answering: Callable[..., Any]
+) -> Iterator[Callable[..., tuple[Running, str]]]:
     """Serve applications over loopback HTTP from threads of this process."""
-    servers: list[Any] = []
+    with contextlib.ExitStack() as stack:
 
-    def begin(study: FrozenStudy | None = None, **more: Any) -> tuple[Running, str]:
-        running = launch(study, **more)
-        server = make_server("127.0.0.1", 0, running.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        servers.append((server, thread))
-        return running, f"http://127.0.0.1:{server.server_port}"
+        def begin(study: FrozenStudy | None = None, **more: Any) -> tuple[Running, str]:
+            running = launch(study, **more)
+            return running, stack.enter_context(answering(running.app))
 
-    yield begin
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        yield begin

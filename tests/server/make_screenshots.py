@@ -182,7 +182,9 @@ def walk(page: Any, folder: Path, answers: Sequence[str] = ()) -> list[str]:
 def decline(page: Any, url: str, folder: Path) -> None:
     """Take what a person sees who does not consent, and before that a second window."""
     page.goto(url)
-    while kind(page) != "consent":
+    for _ in range(MOST_SCREENS):
+        if kind(page) == "consent":
+            break
         go_on(page)
     second = page.context.new_page()
     second.goto(url.partition("?")[0])
@@ -197,7 +199,9 @@ def decline(page: Any, url: str, folder: Path) -> None:
 def fail_questions(page: Any, url: str, folder: Path, answers: Sequence[str]) -> None:
     """Take what a person sees who answers the questions wrongly, to the end."""
     page.goto(url)
-    while kind(page) != "ended":
+    for _ in range(MOST_SCREENS):
+        if kind(page) == "ended":
+            break
         if kind(page) == "quiz":
             screen = serial(page)
             answer_questions(page, answers, wrong=True)

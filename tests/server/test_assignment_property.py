@@ -304,14 +304,14 @@ def test_conditions_never_differ_by_more_than_one_while_people_come_and_finish_a
         if random.Random(number).random() < 0.6:
             change(shared, opened.session, state="COMPLETE")
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(person, range(97)))
     finally:
         stop.set()
-        watcher.join()
+        watcher.join(60)
     assert sum(held(shared, study).values()) == 97
     assert seen
     assert max(conditions for conditions, _ in seen) <= 1

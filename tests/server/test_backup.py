@@ -92,14 +92,14 @@ def test_a_backup_while_people_answer_is_a_moment_in_between(running, target, tm
         while not stop.is_set():
             assert person.say("focus", {"what": "blur", "at_ms": 1.0}).status_code == 200
 
-    thread = threading.Thread(target=talk)
+    thread = threading.Thread(target=talk, daemon=True)
     thread.start()
     try:
         for number in range(5):
             backup(target, tmp_path / f"{number}.backup")
     finally:
         stop.set()
-        thread.join()
+        thread.join(60)
     for number in range(5):
         copy = existing_database(tmp_path / f"{number}.backup")
         assert verify(copy, running.app.extensions["limen"].library).faults == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import pandas as pd
 import pytest
 from sqlalchemy import func, select
-from werkzeug.serving import make_server
 
 from bench.store import Artifact, Store
 from psychophysics_server.app import ServerConfig, create_app
@@ -25,6 +23,7 @@ from psychophysics_server.tables import alarms, codes, events, sessions, tombsto
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 QUEUED = """() => new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error("the outbox did not open within 20 s")), 20000);
   const request = indexedDB.open("limen");
   request.onerror = () => reject(request.error);
   request.onsuccess = () => {
@@ -117,20 +116,14 @@ class Site:
 
 
 @pytest.fixture
-def site(small_study: Artifact, small_store: Store, tmp_path: Path) -> Iterator[Site]:
+def site(small_study: Artifact, small_store: Store, tmp_path: Path, answering: Callable[..., Any]) -> Iterator[Site]:
     library = Library(small_store)
     study = library.by_key(small_study.key)
     app = create_app(
         ServerConfig(library=library, study=study, database=tmp_path / "responses.sqlite", disk_limit_mb=0.0)
     )
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield Site(f"http://127.0.0.1:{server.port}/study/{study.file.study}/", study, app, tmp_path)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(app) as url:
+        yield Site(f"{url}/study/{study.file.study}/", study, app, tmp_path)
     app.extensions["limen"].close()
 
 
@@ -163,12 +156,13 @@ class Visitor:
 
     def go_to(self, screen: str, *, passing: int = 0) -> Visitor:
         """Go on until such a screen; `passing` lets that many of them go by first."""
-        while True:
+        for _ in range(walker.MOST_SCREENS):
             if self.screen == screen:
                 if passing == 0:
                     return self
                 passing -= 1
             self.go_on()
+        raise AssertionError(f"no '{screen}' within {walker.MOST_SCREENS} screens; the last was '{self.screen}'")
 
     def queued(self) -> int:
         return int(self.page.evaluate(QUEUED))
@@ -222,9 +216,8 @@ def answered(site: Site) -> list[str]:
 
 
 def test_a_person_takes_the_whole_study_with_a_reload_in_the_middle(arrive: Callable[..., Visitor], site: Site) -> None:
-    visitor = arrive().come()
+    visitor = arrive().come().go_to("test", passing=1)
     assert "?" not in visitor.page.url
-    visitor.go_to("test", passing=1)
     before = len(answered(site))
     visitor.page.reload()
     assert visitor.screen == "welcome"
@@ -248,6 +241,20 @@ def test_a_person_takes_the_whole_study_with_a_reload_in_the_middle(arrive: Call
     assert list(people.state) == ["COMPLETE"]
     assert site.count(alarms) == 0
     assert [row.code for row in site.rows(codes)] == [visitor.code()]
+
+
+def test_a_reload_before_the_session_is_open_still_knows_who_this_is(
+    arrive: Callable[..., Visitor], site: Site
+) -> None:
+    visitor = arrive()
+    visitor.page.route("**/api/sessions", lambda route: None)
+    with visitor.page.expect_request("**/api/sessions"):
+        visitor.come()
+    visitor.page.unroute("**/api/sessions")
+    visitor.page.reload()
+    assert visitor.screen == "consent"
+    assert "?" not in visitor.page.url
+    assert site.count(sessions) == 1
 
 
 def test_the_completion_code_is_the_same_after_a_reload(arrive: Callable[..., Visitor], site: Site) -> None:
@@ -448,7 +455,9 @@ def test_a_second_window_waits_until_the_first_is_closed(arrive: Callable[..., V
 def test_a_study_can_be_taken_by_keyboard_alone(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come()
     keyboard = visitor.page.keyboard
-    while visitor.screen != "code":
+    for _ in range(walker.MOST_SCREENS):
+        if visitor.screen == "code":
+            break
         screen = walker.serial(visitor.page)
         if visitor.screen in walker.ASKING:
             keyboard.press(["f", "ArrowRight"][visitor.right_side()])
@@ -470,7 +479,9 @@ def test_a_study_can_be_taken_on_a_phone_by_touch(arrive: Callable[..., Visitor]
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2
     ).come()
     page = visitor.page
-    while visitor.screen != "code":
+    for _ in range(walker.MOST_SCREENS):
+        if visitor.screen == "code":
+            break
         screen = walker.serial(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         small = "nodes => nodes.map(n => n.getBoundingClientRect()).filter(r => r.height && (r.height < 44 || r.width < 44)).length"
@@ -510,7 +521,7 @@ def test_every_page_has_one_main_one_heading_a_language_and_described_pictures(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
     visitor = arrive().come()
-    while True:
+    for _ in range(walker.MOST_SCREENS):
         page = visitor.page
         screen = visitor.screen
         assert page.locator("main").count() == 1
@@ -518,8 +529,9 @@ def test_every_page_has_one_main_one_heading_a_language_and_described_pictures(
         assert page.locator("html").get_attribute("lang") == "en"
         assert page.locator("img:not([alt]), img[alt='']").count() == 0
         if screen == "code":
-            return
+            break
         visitor.go_on()
+    assert visitor.screen == "code"
 
 
 def test_losing_the_focus_is_an_event_and_is_counted_in_the_trial(arrive: Callable[..., Visitor], site: Site) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
-from werkzeug.serving import make_server
 
 from psychophysics_server.tables import events, sessions, tombstones
 
@@ -80,9 +79,11 @@ class Visitor:
         return str(walker.kind(self.page))
 
     def go_to(self, screen: str) -> Visitor:
-        while self.screen != screen:
+        for _ in range(walker.MOST_SCREENS):
+            if self.screen == screen:
+                return self
             walker.go_on(self.page)
-        return self
+        raise AssertionError(f"no '{screen}' within {walker.MOST_SCREENS} screens; the last was '{self.screen}'")
 
     def press(self, name: str) -> Visitor:
         self.page.get_by_role("button", name=name).click()
@@ -139,30 +140,24 @@ class Visitor:
 
 
 @pytest.fixture
-def arrive(chromium: Any, build: Any, launch: Any) -> Iterator[Callable[..., Visitor]]:
+def arrive(chromium: Any, build: Any, launch: Any, answering: Any) -> Iterator[Callable[..., Visitor]]:
     """Serve a study that differs from the tiny one, and open a window on it; fails if the page complained."""
-    servers, contexts, complaints = [], [], []
+    servers, contexts, complaints = contextlib.ExitStack(), [], []
 
     def open_window(study: dict[str, Any] | None = None, **context: Any) -> Visitor:
         running = launch(build(**study) if study else None)
-        server = make_server("127.0.0.1", 0, running.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        servers.append((server, thread))
+        url = servers.enter_context(answering(running.app))
         options = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"} | context
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        return Visitor(running, f"http://127.0.0.1:{server.port}/study/tiny-study/", page)
+        return Visitor(running, f"{url}/study/tiny-study/", page)
 
-    yield open_window
-    for opened in contexts:
-        opened.close()
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with servers:
+        yield open_window
+        for opened in contexts:
+            opened.close()
     assert complaints == []
 
 

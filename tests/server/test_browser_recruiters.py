@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import threading
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import parse_qs
 
 import pytest
-from werkzeug.serving import make_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
@@ -49,23 +48,17 @@ def chromium():
 
 
 @pytest.fixture
-def site(launch, build):
+def site(launch, build, answering):
     """Serve a study and return the application with its address."""
-    servers = []
+    servers = contextlib.ExitStack()
 
     def begin(environment, **facts):
         running = launch(build(**facts), environment=environment)
-        server = make_server("127.0.0.1", 0, running.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        servers.append((server, thread))
-        return running, f"http://127.0.0.1:{server.server_port}/study/{running.study.file.study}/"
+        url = servers.enter_context(answering(running.app))
+        return running, f"{url}/study/{running.study.file.study}/"
 
-    yield begin
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with servers:
+        yield begin
 
 
 def axe_faults(page):
@@ -108,7 +101,9 @@ def test_a_worker_in_mturks_frame_hands_the_assignment_back(chromium, site):
 
     context.route("https://www.mturk.com/mturk/externalSubmit", submitted)
     page.goto(address + "?" + "&".join(f"{name}={value}" for name, value in worker.items()))
-    while walker.kind(page) != "code":
+    for _ in range(walker.MOST_SCREENS):
+        if walker.kind(page) == "code":
+            break
         walker.go_on(page)
     code = page.locator("#code").inner_text()
     page.locator("form button[type=submit]").click()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import select
-from werkzeug.serving import make_server
 
 from bench.images import encode_png
 from bench.records import columns
@@ -239,22 +237,17 @@ class Site:
 
 
 @contextmanager
-def serving(study: FrozenStudy, folder: Path) -> Iterator[Site]:
+def serving(study: FrozenStudy, folder: Path, answering: Callable[..., Any]) -> Iterator[Site]:
     """Serve a study."""
     library = Library(study.artifact.path.parent.parent)
     config = ServerConfig(
         library=library, study=library.by_key(study.key), database=folder / "r.sqlite", disk_limit_mb=0.0
     )
     app = create_app(config)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     try:
-        yield Site(f"http://127.0.0.1:{server.port}/study/{study.file.study}/", study, app)
+        with answering(app) as url:
+            yield Site(f"{url}/study/{study.file.study}/", study, app)
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
         app.extensions["limen"].close()
 
 
@@ -286,13 +279,14 @@ class Visitor:
     def read(self, until: str) -> Visitor:
         """Press the first button of every page of text until there is such a screen."""
         go_on = ".page .actions .primary:enabled"
-        while True:
+        for _ in range(walker.MOST_SCREENS):
             self.page.wait_for_selector(f"{until}, {go_on}", state="attached")
             if self.page.locator(until).count():
                 return self
             page = walker.serial(self.page)
             self.page.locator(go_on).click()
             page.wait_for_element_state("hidden")
+        raise AssertionError(f"no {until} within {walker.MOST_SCREENS} screens")
 
     def begin(self) -> Visitor:
         """Go on to the next trial, as soon as it is there."""
@@ -312,7 +306,7 @@ class Visitor:
 
 
 @pytest.fixture
-def arrive(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visitor]]:
+def arrive(chromium: Any, tmp_path: Path, answering: Callable[..., Any]) -> Iterator[Callable[..., Visitor]]:
     """Serve trials and open a window on them; fails if the page complained on the console."""
     complaints: list[str] = []
     closing: list[Callable[..., Any]] = []
@@ -320,7 +314,7 @@ def arrive(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visitor]]:
     def come(trials: Sequence[tuple[str, Mapping[str, Any]]], query: str = "participant=p1", **more: Any) -> Visitor:
         facts = more.pop("facts", {})
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | more))
-        server = serving(build_study(tmp_path / "store", trials, **facts), tmp_path)
+        server = serving(build_study(tmp_path / "store", trials, **facts), tmp_path, answering)
         site = server.__enter__()
         closing.extend([context.close, lambda: server.__exit__(None, None, None)])
         page = context.new_page()

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from psychophysics_server.bots.fleet import run_bots, wait_until_ready
+from psychophysics_server.bots.ordeal import free_port
 from psychophysics_server.cli import study as study_commands
 from psychophysics_server.db import existing_database
 from psychophysics_server.frozen import Library
@@ -122,12 +122,6 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path):
     assert said == []
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def served(study, folder):
     """Serve a study as the unit does, behind a proxy."""
@@ -152,7 +146,11 @@ def started(words, log):
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+                process.wait(60)
 
 
 def get(url):
@@ -238,7 +236,7 @@ def test_a_study_runs_behind_nginx(build, tmp_path):
         whole += f" events {{}} http {{ default_type application/octet-stream; {places}\n{site}\n}}"
         (tmp_path / "nginx.conf").write_text(whole)
         words = [str(nginx), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
-        checked = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
+        checked = subprocess.run([*words, "-t"], capture_output=True, text=True, timeout=120, check=False)
         assert checked.returncode == 0, checked.stderr
         with started(words, tmp_path / "nginx-out.log"):
             url = f"http://127.0.0.1:{front}"

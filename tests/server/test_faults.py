@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import threading
+import time
 
 import pytest
 import yaml
@@ -39,12 +40,14 @@ def check(outcome):
 
 def wait_for_events(process, count):
     """Look at the data base itself until it holds `count` events."""
-    database = existing_database(process.database)
+    database, end = existing_database(process.database), time.monotonic() + 120
     try:
         while True:
             with database.read() as connection:
-                if connection.execute(select(func.count()).select_from(events)).scalar_one() >= count:
-                    return
+                held = connection.execute(select(func.count()).select_from(events)).scalar_one()
+            if held >= count:
+                return
+            assert time.monotonic() < end, f"{held} of {count} events were held after 120 s"
     finally:
         database.close()
 
@@ -100,12 +103,13 @@ def test_a_stopped_server_answers_what_is_in_flight_and_ends_in_peace(process):
     def run():
         outcome.journeys = run_bots(process.study, url=process.url, n=6, seed=1, threads=6, patience_s=60)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     wait_for_events(process, 20)
     assert process.end(signal.SIGTERM) == 0
     process.start()
-    thread.join()
+    thread.join(300)
+    assert not thread.is_alive(), "the bots did not end within 300 s of the server's return"
     recount(process.study, process, outcome)
     check(outcome)
     process.end(signal.SIGTERM)
@@ -132,7 +136,7 @@ def test_a_torn_connection_after_the_commit_is_healed_by_sending_again(served, t
     person = running.person("bot-torn-1", source="bot")
     event = person.event("consent", {"accepted": True})
     body = json.dumps({"events": [event]}).encode()
-    with socket.create_connection((address[0], int(address[1]))) as line:
+    with socket.create_connection((address[0], int(address[1])), timeout=30) as line:
         head = f"POST /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.token}\r\n"
         line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         line.recv(1)

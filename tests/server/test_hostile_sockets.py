@@ -17,6 +17,7 @@ import yaml
 
 from psychophysics_server import worker
 from psychophysics_server.bots.fleet import wait_until_ready
+from psychophysics_server.bots.ordeal import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "from psychophysics_server.cli import study; study()"
@@ -58,9 +59,7 @@ def raw(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(tiny.file.model_dump(mode="json")))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     store = tiny.artifact.path.parent.parent
     arguments = ["serve", str(path), "--store", str(store), "--db", str(folder / "answers.sqlite"), "--port", str(port)]
     log = folder / "log.txt"
@@ -74,7 +73,11 @@ def raw(tiny, tmp_path_factory):
         yield Raw(port, log)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait(60)
 
 
 @pytest.mark.parametrize(

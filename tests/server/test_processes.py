@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ import yaml
 from sqlalchemy import func, select
 
 from psychophysics_server.bots.fleet import run_bots, wait_until_ready
+from psychophysics_server.bots.ordeal import free_port
 from psychophysics_server.db import existing_database
 from psychophysics_server.frozen import Library
 from psychophysics_server.tables import alarms, events, sessions
@@ -24,12 +24,6 @@ from psychophysics_server.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "from psychophysics_server.cli import study; study()"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -71,7 +65,7 @@ def test_three_processes_one_of_them_killed_keep_one_promise(several):
     first = run_bots(study, url=url, n=12, seed=5, threads=6, patience_s=60)
     os.kill(workers[0], signal.SIGKILL)
     second = run_bots(study, url=url, n=24, seed=6, threads=6, patience_s=60)
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
     seen = {name: float(value) for name, _, value in lines}
     process.send_signal(signal.SIGTERM)

@@ -259,8 +259,10 @@ def test_the_browser_makes_the_same_masks(tmp_path):
         "console.log(JSON.stringify(cases.map(hash)));\n"
     )
     bundle = [binary, "twin.ts", "--bundle", "--platform=node", "--format=esm", "--outfile=twin.mjs"]
-    subprocess.run(bundle, cwd=tmp_path, check=True, capture_output=True)
-    done = subprocess.run(["node", "twin.mjs", "cases.json"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    subprocess.run(bundle, cwd=tmp_path, timeout=120, check=True, capture_output=True)
+    done = subprocess.run(
+        ["node", "twin.mjs", "cases.json"], cwd=tmp_path, timeout=120, check=True, capture_output=True, text=True
+    )
     ours = [mask_sha256(revealed_mask(case["strokes"], tuple(case["size"]), case["box"])) for case in cases]
     assert json.loads(done.stdout) == ours
     assert len(set(ours)) > 100
@@ -273,7 +275,7 @@ class Network(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         pictures = [base64.b64decode(text) for text in body["pictures"]]
         self.server.batches.append(pictures)
-        self.server.hold.wait(10)
+        assert self.server.hold.wait(30)
         answer = {"classes": ["dark", "bright"], "scores": [[0.4, float(len(png) % 2)] for png in pictures]}
         text = json.dumps(self.server.said or answer).encode()
         self.send_response(200)
@@ -295,7 +297,7 @@ def network():
     yield server
     server.hold.set()
     server.shutdown()
-    thread.join()
+    thread.join(30)
     server.server_close()
 
 
@@ -325,14 +327,16 @@ def test_questions_that_wait_together_go_in_one_request(network, picture):
     oracle = HttpOracle(address(network), timeout_s=20, window_ms=50)
     answers = []
     threads = [
-        threading.Thread(target=lambda: answers.append(oracle.ask(picture, [[5, 5]], box_px=3, word="dark")))
+        threading.Thread(
+            target=lambda: answers.append(oracle.ask(picture, [[5, 5]], box_px=3, word="dark")), daemon=True
+        )
         for _ in range(12)
     ]
     for thread in threads:
         thread.start()
     network.hold.set()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     oracle.close()
     assert len(answers) == 12
     assert sum(len(batch) for batch in network.batches) == 12
@@ -389,5 +393,5 @@ def test_a_network_answers_what_it_answers_in_the_bench(picture):
     finally:
         oracle.close()
         server.shutdown()
-        thread.join()
+        thread.join(30)
         server.server_close()

@@ -245,7 +245,7 @@ class FakeProlific:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join()
+        self.thread.join(30)
 
 
 @pytest.fixture

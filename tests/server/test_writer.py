@@ -148,7 +148,7 @@ def test_many_threads_lose_no_update(target):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     with database.read() as connection:
         assert connection.execute(select(meta.c.value).where(meta.c.name == "n")).scalar_one() == "200"
     database.close()

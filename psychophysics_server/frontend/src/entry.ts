@@ -5,11 +5,14 @@ import type { Memory } from "./storage";
 import type { SessionState } from "./wire";
 import { words } from "./words";
 
-/** Take the query out of the address bar and return it. */
-export function takeParameters(): Record<string, string> {
-  const parameters = Object.fromEntries(new URLSearchParams(location.search));
+/** Return the query of the address bar. */
+export function readParameters(): Record<string, string> {
+  return Object.fromEntries(new URLSearchParams(location.search));
+}
+
+/** Take the query out of the address bar: once the token is kept, or a reload before it would not know who this is. */
+function stripParameters(): void {
   if (location.search !== "") history.replaceState(null, "", location.pathname + location.hash);
-  return parameters;
 }
 
 function clientId(memory: Memory): string {
@@ -47,6 +50,7 @@ export async function connect(study: string, memory: Memory, parameters: Record<
   // Parameters name a person, who may be another one than the last; without them the token says who it is.
   const token = !named && !simulation ? memory.get("token") : null;
   api.use(token ?? (await open()));
+  stripParameters();
   return api;
 }
 

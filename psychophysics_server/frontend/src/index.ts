@@ -13,7 +13,7 @@ import { watchConduct } from "./conduct";
 import { checkScreen } from "./display";
 import { element } from "./dom";
 import { hasEnded, showEnding, showNoPlace } from "./ending";
-import { connect, enter, type Simulation, takeParameters, takeSimulation } from "./entry";
+import { connect, enter, readParameters, type Simulation, takeSimulation } from "./entry";
 import { ConflictError, Outbox } from "./outbox";
 import { dropPicture, loadPicture, pause, Pictures } from "./pictures";
 import { withUnsent } from "./resume";
@@ -170,7 +170,7 @@ async function main(): Promise<void> {
   const memory = new Memory(name);
   const shell = new Shell(root, root.dataset.title ?? document.title);
   shell.end("loading", { title: words.loading, body: "" });
-  const parameters = takeParameters();
+  const parameters = readParameters();
   const simulation = takeSimulation(parameters);
   shell.simulated = simulation !== null;
   for (;;) {
@@ -179,7 +179,6 @@ async function main(): Promise<void> {
       return await visit.run().catch((error: unknown) => visit.trouble(error));
     } catch (error) {
       if (error instanceof ApiError && typeof error.data.code === "string") return showNoPlace(shell, error);
-      // The recruiter's parameters live in this page only, so the first request is tried again without a reload.
       const body = error instanceof Error ? error.message : String(error);
       await shell.message("trouble", { title: words.trouble.title, body }, words.trouble.retry);
     }
