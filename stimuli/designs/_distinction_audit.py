@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ def audit(tables: Tables) -> list[str]:
     items = {row["item_id"]: {**row, **json.loads(row["facts"])} for row in tables.items.to_dict("records")}
     faults: list[str] = []
     scripts: dict[str, tuple[int, Any]] = {}
+    orders: dict[tuple[int, str], list[frozenset[int]]] = {}
     lists: dict[int, set[str]] = {}
     for cell, condition, number, trials in parsed_cells(tables):
         found = [*_halves(trials, items, tables.options), *_trials(trials, condition, items, tables.options)]
         found += [*place_faults(trials, 4), *opaque_faults(trials, list(tables.study.conditions))]
-        scripts[cell] = (number, [(one["item_id"], _ranks(one, condition, items)) for one in trials])
+        scripts[cell] = (number, [one["item_id"] for one in trials])
+        found += _same_places(trials, condition, items, number, orders)
         lists.setdefault(number, set()).update(one["item_id"] for one in trials)
         faults += [f"cell '{cell}': {fault}." for fault in found]
     counts = Counter(name for found in lists.values() for name in found)
@@ -28,11 +31,35 @@ def audit(tables: Tables) -> list[str]:
     return faults + list(same_scripts(scripts)) + list(_items(items))
 
 
-def _ranks(one: Mapping[str, Any], condition: str, items: Mapping[str, Any]) -> list[int]:
-    """Return which of its item's explanations a trial shows at each place; -1 for one of another."""
+def _ranks(one: Mapping[str, Any], condition: str, items: Mapping[str, Any]) -> list[frozenset[int]]:
+    """Return which of its item's explanations a trial may show at each place: several where they look the same."""
     known = items[one["item_id"]]["pictures"].get(condition, [])
     shown = [name for face in one["payload"]["faces"] for name in face["pictures"]]
-    return [known.index(name) if name in known else -1 for name in shown]
+    return [frozenset(rank for rank, name in enumerate(known) if name == picture) for picture in shown]
+
+
+def _same_places(
+    trials: Sequence[Mapping[str, Any]],
+    condition: str,
+    items: Mapping[str, Any],
+    number: int,
+    orders: dict[tuple[int, str], list[frozenset[int]]],
+) -> Iterator[str]:
+    """Narrow down which explanation stands where in a list; each place keeps one in all of its conditions."""
+    for one in trials:
+        key, here = (number, one["item_id"]), _ranks(one, condition, items)
+        before = orders.setdefault(key, here)
+        orders[key] = [left & right for left, right in zip(before, here, strict=False)]
+        if len(before) != len(here) or not _one_each(orders[key]):
+            yield f"trial {one['position']} has its explanations at other places than another condition of list {number}"
+
+
+def _one_each(places: Sequence[frozenset[int]]) -> bool:
+    """Whether each place can have an explanation of its own."""
+    return any(
+        all(rank in place for rank, place in zip(order, places, strict=True))
+        for order in itertools.permutations(range(len(places)))
+    )
 
 
 def _halves(trials: Sequence[Mapping[str, Any]], items: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
@@ -50,7 +77,7 @@ def _trials(
         item, payload, at = items[one["item_id"]], one["payload"], f"trial {one['position']}"
         ranks, expected = _ranks(one, condition, items), one["answer"].get("expected")
         shown = {name for face in payload["faces"] for name in face["pictures"]}
-        if -1 in ranks or len(ranks) != 4 or shown != set(item["pictures"].get(condition, [])):
+        if frozenset() in ranks or len(ranks) != 4 or shown != set(item["pictures"].get(condition, [])):
             yield f"{at} does not show its item's four explanations, one an option"
         elif expected not in payload["options"]:
             yield f"{at} expects an answer that is not offered"
@@ -62,7 +89,8 @@ def _trials(
         if payload["panels"] != [{"label": "Picture", "pictures": [item["picture"]], "text": ""}]:
             yield f"{at} shows more or less than its item's picture above the options"
         labels = [face["label"] for face in payload["faces"]]
-        if labels != ([item["classes"][rank] for rank in ranks] if options["names"] else [""] * len(labels)):
+        named = [{item["classes"][rank] for rank in place} if options["names"] else {""} for place in ranks]
+        if any(label not in fitting for label, fitting in zip(labels, named, strict=True)):
             yield f"{at} names classes otherwise than planned"
         truth = bool(item["model_correct"])
         if (

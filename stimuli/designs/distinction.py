@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -38,11 +38,11 @@ ROLE = "class_explanations/"
 EXAMPLE = {
     "title": "Which explanation is right?",
     "run": "classes",
-    "conditions": ["grad_cam", "random"],
+    "conditions": ["saliency", "grad_cam"],
     "checks": {"min_total_seconds": 45, "max_total_seconds": 3600, "min_median_rt_ms": 400},
-    "bots": {"accuracy": {"grad_cam": [0.4], "random": [0.25]}},
+    "bots": {"accuracy": {"saliency": [0.3], "grad_cam": [0.4]}},
     "minutes": 6,
-    "rule": "A condition is the label of an explanation in a run whose plan says 'explained_classes: 4'.",
+    "rule": "A condition is the label of an explanation in a run whose plan says 'explained_classes: 4'; one that explains all classes alike is refused.",
 }
 DEBRIEF = """\
 Thank you. This was the last question.
@@ -181,6 +181,7 @@ def distinction(
             )
         faces[condition] = _draw(material, album, shown, maps, (size, show, normalisation, percentile))
     items = {name: _with(item, classes[name], faces) for name, item in bare.items()}
+    pool["alike"] = {condition: _alike(study, items.values(), condition) for condition in study.conditions}
     cells = cells_of(study, lists)
     rows: list[TrialRow] = []
     for cell in cells:
@@ -201,6 +202,8 @@ def distinction(
             "The four maps of an image share one colour scale."
             if normalisation == "joint"
             else "Each map has its own scale.",
+            "An image stays where the explanation of the truth looks exactly like another, as two empty maps do: to leave it out "
+            "would favour the method. How many there are is counted.",
         ),
         conditions={
             name: {"explanation": name, "artifact": material.parents.get(ROLE + name)} for name in study.conditions
@@ -262,6 +265,21 @@ def _with(item: ItemRow, classes: tuple[str, ...], faces: Mapping[str, Mapping[s
     pictures = {condition: list(of[item.item_id]) for condition, of in faces.items()}
     facts = {"classes": list(classes), "truth": classes.index(item.label), "pictures": pictures}
     return ItemRow(**{**vars(item), "facts": json.dumps(facts, sort_keys=True)})
+
+
+def _alike(study: StudyFile, items: Collection[ItemRow], condition: str) -> int:
+    """Count the images on which the explanation of the truth looks exactly like another: nobody can find it but by luck."""
+    found = 0
+    for item in items:
+        facts = json.loads(item.facts)
+        pictures = facts["pictures"][condition]
+        found += pictures.count(pictures[facts["truth"]]) > 1
+    if found == len(items):
+        raise LimenError(
+            f"study '{study.study}', key 'conditions': given '{condition}', which explains all classes of an image alike; allowed "
+            "are explanations that depend on the class."
+        )
+    return found
 
 
 def _trials(

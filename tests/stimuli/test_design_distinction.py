@@ -19,9 +19,9 @@ from bench.records import ImageRow, PredictionRow, frame
 from bench.registry import LimenError
 from bench.store import Artifact, Store, artifact_key, sha256_bytes
 from stimuli.build import _tables, build, draw, plan, verify
-from stimuli.designs.distinction import distinction
+from stimuli.designs.distinction import _alike, distinction
 from stimuli.protocol import Tables
-from stimuli.records import StudyFile
+from stimuli.records import ItemRow, StudyFile
 from stimuli.study import load_study
 
 DESIGN = {"size": 32, "lists": 2, "trials": 8}
@@ -132,6 +132,36 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(store: Store
     assert first.trials != other.trials
 
 
+def _without(item: ItemRow, condition: str) -> ItemRow:
+    facts = json.loads(item.facts)
+    facts["pictures"][condition] = facts["pictures"][condition][:1] * 4
+    return replace(item, facts=json.dumps(facts))
+
+
+def test_images_that_nobody_can_answer_stay_and_are_counted(store: Store) -> None:
+    drawn = draw(plan(_file(), store))
+    assert drawn.pool["alike"] == {"grad_cam": 0, "random": 0}
+    some = [_without(item, "grad_cam") if i < 3 else item for i, item in enumerate(drawn.items)]
+    assert _alike(_file(), some, "grad_cam") == 3
+
+
+def test_an_explanation_that_does_not_depend_on_the_class_is_refused(store: Store) -> None:
+    items = [_without(item, "random") for item in draw(plan(_file(), store)).items]
+    with pytest.raises(LimenError, match="given 'random', which explains all classes of an image alike"):
+        _alike(_file(), items, "random")
+
+
+def test_two_empty_maps_may_stand_at_either_place(tables: Tables) -> None:
+    trial = tables.trials.iloc[0]
+    items = tables.items.copy()
+    row = items.index[items["item_id"] == trial["item_id"]][0]
+    facts = json.loads(str(items.loc[row, "facts"]))
+    kept, lost = facts["pictures"][trial["condition"]][:2]
+    trials = tables.trials.assign(payload=tables.trials["payload"].str.replace(lost, kept))
+    items.loc[row, "facts"] = str(items.loc[row, "facts"]).replace(lost, kept)
+    assert distinction.audit(replace(tables, trials=trials, items=items)) == []  # type: ignore[attr-defined]
+
+
 def test_a_built_set_verifies(store: Store) -> None:
     assert verify(build(_file(study="four-built"), store)) == []
 
@@ -178,7 +208,7 @@ VIOLATIONS: dict[str, tuple[Callable[[Tables], Tables], str]] = {
     "a method named": (lambda t: _change(t, "payload", lambda p: p.update(question="grad_cam")), "sends 'grad_cam'"),
     "telling ids": (lambda t: _change(t, "payload", lambda p: p["options"].__setitem__(0, "a")), "not opaque"),
     "one place": (_all_left, "differ by more than one"),
-    "another script": (_all_left, "another order or other places"),
+    "another script": (_all_left, "at other places than another condition"),
     "twice": (lambda t: _item(t, 1), "asks about an image twice"),
     "another list's": (lambda t: _item(t, 8), "stands in 2 lists"),
     "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=0)), "half of 8"),
