@@ -21,8 +21,14 @@ from .measures.map_agreement import mean_interval, split_half_ceiling, step_up
 KIND = "human_maps"
 
 
-def read_rounds(export: str | Path) -> pd.DataFrame:
+def read_rounds(export: str | Path, *, exclusions: bool = True) -> pd.DataFrame:
     """Read the rounds that may count: test rounds of finished, not excluded people of one kind, without catch rounds.
+
+    Parameters
+    ----------
+    export : folder of `limen study export`
+    exclusions : bool
+        False keeps the people whom the study's checks exclude.
 
     Returns
     -------
@@ -41,7 +47,7 @@ def read_rounds(export: str | Path) -> pd.DataFrame:
     answers = pd.concat([read_table(file, text=text_columns()) for file in (main, *extra)], ignore_index=True)
     sessions = read_sessions(read_table(people, text=text_columns()), people.name)
     source, _ = one_source(sessions)
-    fitting = sessions[(sessions["source"] == source) & sessions["finished"] & ~sessions["excluded"]]
+    fitting = sessions[(sessions["source"] == source) & sessions["finished"] & ~(sessions["excluded"] & exclusions)]
     facts = answers.drop_duplicates("row_id").set_index("row_id")[["phase", "is_catch"]]
     rounds = rounds.join(facts, on="row_id")
     catch = rounds["is_catch"].map(lambda value: str(value).strip().lower() in ("true", "1", "1.0"))

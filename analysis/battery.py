@@ -1,0 +1,238 @@
+"""Which registered analyses run for which study: the card's own is the primary one, others follow from the columns there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from bench.registry import LimenError
+
+from .battery_utility import primary_and_companion, utility_results
+from .importance import read_rounds
+from .load_study import Study
+from .models import ANALYSES
+from .results import FLAGS, Result
+
+REFERENCES = {"basis": "neuron", "reference": "none", "machine": "right", "composition": "composed"}
+"""Level that the others of a factor are compared with, where a protocol's question names one."""
+GENERIC = "correct ~ condition + (1|participant) + (1|item)"
+UTILITY, CROSSED = "utility", "crossed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Battery:
+    """What was run for a study.
+
+    Attributes
+    ----------
+    results : mapping
+        Name -> result, in the order of the report; the first is the primary one.
+    companion : str
+        Name of the second analysis of the same question, '' if there is none.
+    warnings : tuple of str
+        One sentence for each analysis that could not be run.
+    """
+
+    results: Mapping[str, Result]
+    companion: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> Result:
+        """The analysis that answers the study's question."""
+        return next(iter(self.results.values()))
+
+
+@dataclass(frozen=True)
+class Secondary:
+    """A further analysis: its registered name, when it runs, and the arguments it is given."""
+
+    name: str
+    applies: Callable[[Study, pd.DataFrame], bool]
+    options: Callable[[Study, pd.DataFrame], dict[str, Any]]
+    scored: bool = True
+    """Whether it reads only answers that are right or wrong."""
+    key: str = ""
+    """Name in the report, where it differs from the registered one."""
+
+
+def analysis_of(study: Study) -> str:
+    """Return the registered name of the primary analysis of a study.
+
+    The card names it; a table without a card is one of Utility where conditions divide people and one is the baseline,
+    and else a crossed design.
+    """
+    named = str(study.card.get("analysis", ""))
+    comparable = study.baseline is not None and len(study.conditions) > 1 and not study.within
+    if named in ("", UTILITY):
+        return UTILITY if comparable else CROSSED
+    return named
+
+
+def run_battery(study: Study) -> Battery:
+    """Run the primary analysis, its companion, and every secondary one that the columns allow.
+
+    Raises
+    ------
+    LimenError
+        If the primary analysis refuses the table; a secondary one that fails leaves a warning.
+    """
+    results, companion = primary_results(study)
+    warnings: list[str] = []
+    for one in SECONDARY:
+        trials = study.answers(scored=one.scored)
+        key = one.key or one.name
+        if key in results or one.name not in ANALYSES.names() or trials.empty or not one.applies(study, trials):
+            continue
+        # One of many descriptions may not cost the report: whatever it fails of becomes a sentence.
+        try:
+            found = ANALYSES.load(one.name)(trials, **one.options(study, trials))
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            warnings.append(f"The secondary analysis '{key}' was left out: {reason}.")
+            continue
+        results[key] = found if found.role != "primary" else replace(found, role="secondary")
+    return Battery(results=results, companion=companion, warnings=tuple(warnings))
+
+
+def primary_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str, Result], str]:
+    """Run the analysis that answers the study's question, and return it with what belongs to it; the first is the primary.
+
+    Returns
+    -------
+    dict, str
+        Name -> result, and the name of the companion, '' if there is none.
+    """
+    name = analysis_of(study)
+    if name == UTILITY:
+        assert study.baseline is not None
+        found, companion = primary_and_companion(study.answers(exclusions=exclusions), study.baseline)
+        return (found | utility_results(study) if exclusions else found), companion
+    if name == CROSSED:
+        return crossed_results(study, exclusions=exclusions)
+    run = _OWN.get(name)
+    if run is None:
+        if name not in ANALYSES.names():
+            raise LimenError(
+                f"{study.name}: its protocol names the analysis '{name}', which this version of limen does not have; "
+                f"there are {', '.join(ANALYSES.names())}."
+            )
+        return {name: replace(ANALYSES.load(name)(study.answers(exclusions=exclusions)), role="primary")}, ""
+    return {name: run(study, exclusions)}, ""
+
+
+def crossed_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str, Result], str]:
+    """Run the mixed model of the card's formula, and hand its companion on as a result of its own."""
+    formula = formula_of(study)
+    trials = study.answers(exclusions=exclusions)
+    family = "binomial" if formula.partition("~")[0].strip() == "correct" else "gaussian"
+    found = ANALYSES.load(CROSSED)(
+        trials, formula=formula, chance=study.chance, references=references(study, trials), family=family
+    )
+    return {CROSSED: found}, ""
+
+
+def formula_of(study: Study) -> str:
+    """Return the formula of the card, or one of a condition's effect."""
+    named = str(study.card.get("formula", ""))
+    return named if "|" in named and "~" in named else GENERIC
+
+
+def references(study: Study, trials: pd.DataFrame) -> dict[str, str]:
+    """Return the level of each factor that the others are compared with."""
+    first = study.baseline or next((name for name in study.conditions if name in set(trials["condition"])), None)
+    found = {"condition": first} if first else {}
+    for factor, level in REFERENCES.items():
+        if factor in trials.columns and level in set(trials[factor].dropna().astype(str)):
+            found[factor] = level
+    return found
+
+
+def flagged(results: Iterable[Result]) -> list[str]:
+    """Say each flag of each result in a sentence."""
+    said = []
+    for result in results:
+        for flag in result.all_flags():
+            labels = [item.label for item in result.estimates if flag in item.flags]
+            where = f" ({', '.join(dict.fromkeys(labels))})" if labels else ""
+            said.append(f"{result.title}{where}: {FLAGS[flag]}.")
+    return said
+
+
+def _agreement(study: Study, exclusions: bool) -> Result:
+    trials = study.answers(exclusions=exclusions, scored=False)
+    present = [name for name in study.conditions if name in set(trials["condition"])]
+    options = {"baseline": study.baseline or present[0], "chance": study.chance or 0.5}
+    return ANALYSES.load("agreement")(trials, **options)  # type: ignore[no-any-return]
+
+
+def _preference(study: Study, exclusions: bool) -> Result:
+    trials = study.answers(exclusions=exclusions)
+    known = set(trials.get("left", pd.Series(dtype=object)).dropna())
+    reference = next((name for name in ("baseline", "random") if name in known), None)
+    return ANALYSES.load("preference")(trials, reference=reference)  # type: ignore[no-any-return]
+
+
+def _clickme(study: Study, exclusions: bool) -> Result:
+    if not study.folder:
+        raise LimenError(
+            f"{study.name}: importance maps are made from an export folder with strokes, not from a table."
+        )
+    return ANALYSES.load("clickme")(read_rounds(study.folder, exclusions=exclusions))  # type: ignore[no-any-return]
+
+
+def _oddone(study: Study, exclusions: bool) -> Result:
+    people = study.answers(exclusions=exclusions, scored=True)
+    networks = study.answers(exclusions=exclusions, scored=True, source="network")
+    both = study.source != "network" and len(networks)
+    options = {"networks": networks if both else None, "formula": formula_of(study), "chance": study.chance or 0.25}
+    return ANALYSES.load("oddone")(people, **options)  # type: ignore[no-any-return]
+
+
+_OWN: dict[str, Callable[[Study, bool], Result]] = {
+    "agreement": _agreement,
+    "preference": _preference,
+    "clickme": _clickme,
+    "oddone": _oddone,
+}
+"""Analyses that read more than the scored answers of a study."""
+
+
+def _divides(study: Study, trials: pd.DataFrame) -> bool:
+    return not study.within and trials["correct"].notna().any()
+
+
+def _varies(column: str) -> Callable[[Study, pd.DataFrame], bool]:
+    """Say of a column whether it is there and differs between answers."""
+    return lambda study, trials: column in trials.columns and trials[column].nunique(dropna=True) > 1
+
+
+def _plain(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    return {}
+
+
+def _first_level(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    present = set(trials["condition"])
+    if study.baseline in present:
+        return {"baseline": study.baseline}
+    return {"baseline": next(name for name in study.conditions if name in present)}
+
+
+def _card_formula(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    return {"formula": formula_of(study), "chance": study.chance, "references": references(study, trials)}
+
+
+def _crossed_beside(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether the card names a formula beside an analysis of another kind."""
+    return analysis_of(study) == "agreement" and "machine" in trials.columns and study.scored
+
+
+SECONDARY: tuple[Secondary, ...] = (
+    Secondary("crossed", _crossed_beside, _card_formula),
+    Secondary("participant_means", _divides, _first_level),
+    Secondary("item_means", lambda study, trials: study.scored, _plain),
+)
+"""In the order of the report."""
