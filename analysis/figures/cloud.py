@@ -13,6 +13,7 @@ from scipy import stats
 from .. import format as write
 from ..results import Estimate, Result
 from .picture import Picture, render
+from .rows import strip
 from .style import INK, MUTED, PERCENT, RC, WIDTH, palette, rows_only
 
 
@@ -35,7 +36,7 @@ def raincloud(
         _reference_lines(axes, result.get("accuracy", baseline).value, chance)
         for row, name in enumerate(order):
             values = points.loc[points["condition"] == name, "accuracy"].to_numpy()
-            _cloud(axes, values, row, styles[name][0])
+            draw_cloud(axes, values, row, styles[name][0])
             _mean(axes, result.get("accuracy", name), row, styles[name][0])
         axes.set(ylim=(len(order) - 0.35, -0.75), xlim=(left, 1.02), xlabel=xlabel)
         axes.set_yticks(range(len(order)), order)
@@ -59,17 +60,13 @@ def _reference_lines(axes: Axes, base: float, chance: float | None) -> None:
         axes.text(value, -0.72, text, color=MUTED, fontsize=7.5, ha=side, va="center")
 
 
-def _cloud(axes: Axes, values: np.ndarray, row: int, colour: str) -> None:
+def draw_cloud(axes: Axes, values: np.ndarray, row: float, colour: str) -> None:
+    """Draw the distribution of raw values above a row, and the values below it."""
     if len(values) >= 3 and values.std() > 1e-9:
         grid = np.linspace(values.min(), values.max(), 120)
         height = stats.gaussian_kde(values)(grid)
         axes.fill_between(grid, row - 0.12, row - 0.12 - 0.42 * height / height.max(), color=colour, alpha=0.28, lw=0)
-    bins = np.round(values, 3)
-    for value in np.unique(bins):
-        count = int((bins == value).sum())
-        step = min(0.055, 0.26 / max(count, 1))
-        depth = row + 0.12 + step * np.arange(count)
-        axes.scatter(np.full(count, value), depth, s=9, color=colour, alpha=0.75, lw=0, zorder=3)
+    strip(axes, values, row + 0.12, colour)
 
 
 def _mean(axes: Axes, item: Estimate, row: int, colour: str) -> None:

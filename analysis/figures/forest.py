@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .. import format as write
-from ..results import Estimate
+from ..results import Estimate, Result
 from .picture import Picture, render
-from .style import INK, MUTED, PAPER, RC, WIDTH, palette, rows_only
+from .rows import aside, bounds, described, in_percent, is_share, mark, named, needed, span, told
+from .style import INK, MUTED, PALETTE, PAPER, RC, WIDTH, palette, rows_only
 
 
 def utility_forest(items: Sequence[Estimate], *, order: Sequence[str], baseline: str) -> Picture:
@@ -60,3 +61,67 @@ def _log_axis(axes: Axes, rows: Sequence[Estimate]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlim(low, high)
+
+
+def contrast_forest(
+    result: Result,
+    quantities: str | Sequence[str],
+    *,
+    null: float = 0.0,
+    alpha: float = 0.05,
+    title: str = "",
+    xlabel: str = "",
+) -> Picture:
+    """Draw contrasts with their intervals beside the line of no difference; a group of rows a quantity.
+
+    A filled mark: p (adjusted, where it was) is below `alpha`. A hollow one: it is not, or nothing was tested.
+
+    Raises
+    ------
+    LimenError
+        If the result has no finite estimate of a quantity.
+    """
+    asked = [quantities] if isinstance(quantities, str) else list(quantities)
+    groups = [(quantity, needed(result, quantity)) for quantity in asked]
+    share, items = is_share(asked[0]), [item for _, group in groups for item in group]
+    alike = len({(item.n, item.unit) for item in items}) == 1
+    heads = len(groups) if len(groups) > 1 else 0
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(WIDTH, 0.4 * (len(items) + heads) + 1.15), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(null, color=INK, lw=1.0, zorder=1)
+        row, places = 0, []
+        for index, (quantity, group) in enumerate(groups):
+            if heads:
+                axes.text(0, row, quantity, transform=axes.get_yaxis_transform(), fontsize=8, color=MUTED, va="center")
+                row += 1
+            for item in group:
+                mark(axes, item, row, (PALETTE[index % len(PALETTE)], "o"), hollow=not _told_apart(item, alpha))
+                aside(axes, row, _contrast_text(item, share=share) + ("" if alike else f"  n = {item.n:,}"))
+                places.append((row, item.label))
+                row += 1
+        axes.set(ylim=(row - 0.4, -0.6), xlim=span(items, null))
+        axes.set_yticks(
+            [place for place, _ in places], [label.replace(" - ", " \N{MINUS SIGN} ") for _, label in places]
+        )
+        named_axis = xlabel or f"{asked[0][:1].upper()}{asked[0][1:]}{' (percentage points)' if share else ''}"
+        axes.set_xlabel(named_axis + (f", n = {items[0].n:,} {items[0].unit}" if alike else ""))
+        in_percent(axes, percent=share)
+        rows_only(axes)
+    title = title or asked[0][:1].upper() + asked[0][1:]
+    alt = f"{title}: " + told(items, lambda item: f"{described(item, percent=share)}, {write.p_equation(_p(item))}")
+    return render(figure, f"{named(result.name)}_{named(asked[0])}", title, alt)
+
+
+def _p(item: Estimate) -> float:
+    return item.p_adjusted if np.isfinite(item.p_adjusted) else item.p
+
+
+def _told_apart(item: Estimate, alpha: float) -> bool:
+    return bool(np.isfinite(_p(item)) and _p(item) < alpha)
+
+
+def _contrast_text(item: Estimate, *, share: bool) -> str:
+    value = write.points(item.value) if share else write.number(item.value)
+    p = f"  {write.p_equation(_p(item))}" if np.isfinite(_p(item)) else ""
+    return f"{value}  {bounds(item, percent=share)}{p}"
