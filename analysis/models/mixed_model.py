@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,10 @@ from scipy import stats
 from bench.registry import registered, unknown
 
 from ..mixed_models import MixedFit, RandomTerm, fit_glmm, margins
+from ..mixed_models.slopes import choose, told
 from ..people import conditions_of
 from ..results import NAN, Estimate, Result, holm
 from ..separation import adjust, exact_estimate, exponentiate, separated_conditions
-
-KEEP_BELOW = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,9 @@ class Part:
     term: RandomTerm
     slope: bool
     values: np.ndarray
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @registered("analysis", version=1, citation="doi:10.1016/j.jml.2012.11.001")
@@ -142,38 +144,18 @@ def _parts(trials: pd.DataFrame, contrasts: np.ndarray) -> list[Part]:
 def _by_rule(
     design: pd.DataFrame, trials: pd.DataFrame, contrasts: np.ndarray
 ) -> tuple[MixedFit, list[Part], list[dict[str, Any]]]:
-    """Start from every slope the design allows; drop the one with the largest p above .2, refit, repeat."""
+    """Start from both intercepts and every slope the design allows, and let slopes go by the rule."""
     correct, parts = trials["correct"].to_numpy(), _parts(trials, contrasts)
-    steps: list[dict[str, Any]] = []
+    always = [part for part in parts if not part.slope]
 
-    done: dict[tuple[str, ...], MixedFit] = {}
+    def fit(kept: Sequence[Part], inference: bool = False) -> MixedFit:
+        return fit_glmm(design, correct, [part.term for part in (*always, *kept)], inference=inference)
 
-    def fit(kept: list[Part]) -> MixedFit:
-        key = tuple(part.name for part in kept)
-        if key not in done:
-            done[key] = fit_glmm(design, correct, [part.term for part in kept], inference=False)
-        return done[key]
+    def sd(found: MixedFit, place: int) -> float:
+        return float(found.sd(len(always) + place).iloc[0])
 
-    now = fit(parts)
-    while now.converged and any(part.slope for part in parts):
-        tests = []
-        for index, part in enumerate(parts):
-            if not part.slope:
-                continue
-            sd = float(now.sd(index).iloc[0])
-            if sd < 0.01:
-                tests.append((1.0, index, sd, 0.0))
-                continue
-            without = fit([other for other in parts if other is not part])
-            ratio = max(0.0, 2 * (now.log_likelihood - without.log_likelihood)) if without.converged else math.inf
-            tests.append((float(stats.chi2.sf(ratio, 1) / 2), index, sd, ratio))
-        p, index, sd, ratio = max(tests, key=lambda test: test[0])
-        if p <= KEEP_BELOW:
-            break
-        steps.append({"dropped": parts[index].name, "sd": sd, "likelihood_ratio": ratio, "p": p})
-        parts = [part for i, part in enumerate(parts) if i != index]
-        now = fit(parts)
-    return fit_glmm(design, correct, [part.term for part in parts]), parts, steps
+    kept, steps = choose([part for part in parts if part.slope], fit, sd)
+    return fit(kept, inference=True), [*always, *kept], steps
 
 
 def _contrasts(
@@ -255,8 +237,7 @@ def _method(parts: list[Part], steps: list[dict[str, Any]], fit: MixedFit, df: f
         f"contrasts as fixed effects, random terms {' + '.join(part.name for part in parts)}. Every slope the design allows "
         "was fitted first; the one with the largest p of a likelihood-ratio test above .2 was dropped and the model refitted"
     )
-    told = [f"{s['dropped']} (SD {s['sd']:.2f}, LR {s['likelihood_ratio']:.2f}, p {s['p']:.3f})" for s in steps]
-    text += f"; dropped: {', '.join(told)}. " if told else "; none was dropped. "
+    text += f"{told(steps)}. "
     sds = ", ".join(f"{name} {value:.2f}" for name, value in _sds(fit, parts).items())
     return text + (
         f"SDs on the log-odds scale: {sds}. Tests are t tests on {df:g} degrees of freedom (the least, over participants and "
