@@ -16,7 +16,7 @@ from .frozen import Trial
 from .schedule import Answer, counting, practice_state
 
 Severity = Literal["exclude", "flag"]
-Stage = Literal["instructions", "quiz", "practice", "end"]
+Stage = Literal["consent", "instructions", "quiz", "practice", "end"]
 FLAG = "flag:"
 """Before the name of a rule that only marks a person, where values are stored."""
 
@@ -47,6 +47,8 @@ class Course:
     """Longest pause between two events."""
     quiz_attempts: int | None = None
     """Tries at the questions until all was right, one more than were taken if it never was; None without questions."""
+    honeypots: int = 0
+    """How often consent came with the field filled in that no person sees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Observed:
 
     catch_accuracy: float | None
     practice_attempts: int | None
-    """Attempts until practice was passed; one more than were taken if it never was."""
+    """Attempts until practice was passed: the smallest number that is still possible; one above the limit if none is."""
     quiz_attempts: int | None
     instruction_seconds: float
     total_seconds: float
@@ -74,6 +76,8 @@ class Observed:
     """Over all trials."""
     touch_answers: int
     """Answers given by touch, over all trials."""
+    honeypots: int
+    """How often consent came with the field filled in that no person sees."""
     test_accuracy: float
     """Over the test trials that are not catch trials; no rule reads it."""
 
@@ -85,6 +89,8 @@ class Rule:
     looks_at: str
     way: Literal["at least", "at most"]
     stage: Stage = "end"
+    grows: bool = False
+    """Whether the value never falls while a session goes on, so that a threshold once passed stays passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +111,20 @@ class Verdict:
 
 RULES: dict[str, Rule] = {
     "catch_accuracy": Rule(looks_at="catch_accuracy", way="at least"),
-    "practice_attempts": Rule(looks_at="practice_attempts", way="at most", stage="practice"),
-    "quiz_attempts": Rule(looks_at="quiz_attempts", way="at most", stage="quiz"),
+    "practice_attempts": Rule(looks_at="practice_attempts", way="at most", stage="practice", grows=True),
+    "quiz_attempts": Rule(looks_at="quiz_attempts", way="at most", stage="quiz", grows=True),
     "min_instruction_seconds": Rule(looks_at="instruction_seconds", way="at least", stage="instructions"),
     "min_total_seconds": Rule(looks_at="total_seconds", way="at least"),
-    "max_total_seconds": Rule(looks_at="total_seconds", way="at most"),
+    "max_total_seconds": Rule(looks_at="total_seconds", way="at most", grows=True),
     "min_median_rt_ms": Rule(looks_at="median_rt_ms", way="at least"),
     "max_too_fast_share": Rule(looks_at="too_fast_share", way="at most"),
     "min_choices_per_side": Rule(looks_at="choices_per_side", way="at least"),
     "max_same_side_share": Rule(looks_at="same_side_share", way="at most"),
-    "max_same_side_run": Rule(looks_at="same_side_run", way="at most"),
-    "max_gap_seconds": Rule(looks_at="longest_gap_seconds", way="at most"),
-    "max_focus_losses": Rule(looks_at="focus_losses", way="at most"),
-    "no_touch": Rule(looks_at="touch_answers", way="at most"),
+    "max_same_side_run": Rule(looks_at="same_side_run", way="at most", grows=True),
+    "max_gap_seconds": Rule(looks_at="longest_gap_seconds", way="at most", grows=True),
+    "max_focus_losses": Rule(looks_at="focus_losses", way="at most", grows=True),
+    "no_touch": Rule(looks_at="touch_answers", way="at most", grows=True),
+    "no_honeypot": Rule(looks_at="honeypots", way="at most", stage="consent", grows=True),
 }
 """Every field of `stimuli.records.Rules`; a test walks both."""
 
@@ -149,7 +156,7 @@ def observe(
     state = practice_state(trials, answers, attempts)
     return Observed(
         catch_accuracy=_mean([right[t.trial_id] for t in catch if t.trial_id in right]) if catch else None,
-        practice_attempts=None if not state.attempt else state.attempt + (state.over and not state.passed),
+        practice_attempts=None if not state.attempt else state.attempt + (state.wrong > 0),
         quiz_attempts=course.quiz_attempts,
         instruction_seconds=course.instruction_seconds,
         total_seconds=course.total_seconds,
@@ -161,6 +168,7 @@ def observe(
         longest_gap_seconds=course.longest_gap_seconds,
         focus_losses=sum(answer.focus_lost for answer in answers),
         touch_answers=sum(answer.input == "touch" for answer in answers),
+        honeypots=course.honeypots,
         test_accuracy=_mean([right[t.trial_id] for t in tests if not t.is_catch and t.trial_id in right]),
     )
 
@@ -248,6 +256,18 @@ def judge(checks: Checks, observed: Observed, *, stages: Collection[Stage] | Non
     ]
 
 
+def certain(checks: Checks, observed: Observed) -> list[Verdict]:
+    """Return the verdicts that a session which is not over has failed for good, whatever is still answered."""
+    return [
+        verdict
+        for verdict in judge(checks, observed)
+        if RULES[verdict.name].grows
+        and not verdict.passed
+        and verdict.value is not None
+        and not math.isnan(verdict.value)
+    ]
+
+
 def _judge(rules: Rules, observed: Observed, *, severity: Severity, stages: Collection[Stage] | None) -> list[Verdict]:
     verdicts = []
     for name, rule in RULES.items():
@@ -275,7 +295,7 @@ def from_export(rows: Sequence[Mapping[str, Any]]) -> list[Observed]:
     `too_fast_share` stands for the study's own `too_fast_ms`; another limit needs the answers (`conduct.recheck`).
     """
     names = [one.name for one in fields(Observed)]
-    values = [{name: _number(row[name]) for name in names} for row in rows]
+    values = [{name: _number(row.get(name)) for name in names} for row in rows]
     for found in values:
         found["practice_attempts"] = found["practice_attempts"] or math.nan
     empty = {name for name in names if all(math.isnan(found[name]) for found in values)}

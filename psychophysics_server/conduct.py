@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -64,13 +64,22 @@ def instruction_seconds(rows: Sequence[Row[Any]]) -> float:
     for row in rows:
         if row.kind != "instructions" or row.fault:
             continue
-        try:
-            given = parse_body("instructions", row.body).get("viewed_ms")
-        except BadBody:
-            continue
+        given = _said(row).get("viewed_ms")
         if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given) and given >= 0:
             viewed.append(float(given))
     return sum(viewed) / 1000 if viewed else math.nan
+
+
+def honeypots(rows: Sequence[Row[Any]]) -> int:
+    """Count the consents that came with the field filled in that no person sees."""
+    return sum(row.kind == "consent" and _said(row).get("honeypot") is True for row in rows)
+
+
+def _said(row: Row[Any]) -> Mapping[str, Any]:
+    try:
+        return parse_body(row.kind, row.body)
+    except BadBody:
+        return {}
 
 
 def longest_gap_seconds(rows: Sequence[Row[Any]], total: float) -> float:
@@ -113,6 +122,7 @@ def observed(
         instruction_seconds=instruction_seconds(rows),
         longest_gap_seconds=longest_gap_seconds(rows, total),
         quiz_attempts=quiz_state(study, tries_in(rows)).tries,
+        honeypots=honeypots(rows),
     )
     limit = study.file.checks.too_fast_ms if too_fast_ms is None else too_fast_ms
     return observe(trials, timed_answers(rows), course, attempts=study.attempts, too_fast_ms=limit)

@@ -224,6 +224,8 @@ class SessionRow:
     """How often the page lost the focus or was hidden, over all trials."""
     touch_answers: int
     """Answers given by touch, over all trials."""
+    honeypots: int
+    """How often consent came with the field filled in that no person sees."""
     browser: str
     """Family of the browser, where it was told."""
     system: str

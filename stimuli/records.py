@@ -78,6 +78,8 @@ class Rules(Frozen):
     """How often the page may lose the focus or be hidden during trials."""
     no_touch: bool | None = None
     """True: answers given by touch (a phone or tablet) fail."""
+    no_honeypot: bool | None = None
+    """True: whoever filled in the field of the consent page that no person sees fails."""
 
 
 class Checks(Rules):
@@ -120,6 +122,8 @@ class Bots(Frozen):
     accuracy: dict[str, tuple[float, ...]]
     effects: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Within-subject factor -> level -> shift in logits, for the factors that the design's trials carry."""
+    slopes: dict[str, float] = Field(default_factory=dict)
+    """Numeric within-subject factor -> shift in logits for each unit of it: bots that read a fact of the trial."""
     participant_sd: float = Field(default=0.6, ge=0)
     item_sd: float = Field(default=0.5, ge=0)
     lapse: float = Field(default=0.02, ge=0, le=0.5)
@@ -147,6 +151,8 @@ class Recruitment(Frozen):
     minutes: float = Field(default=10, gt=0)
     exclude: tuple[str, ...] = ()
     """Studies whose participants may not take part again, by id (every version of them)."""
+    signed: bool = False
+    """Entry links carry a signature (`limen study links`), so that an id alone opens nobody's session."""
 
 
 class StudyFile(Frozen):

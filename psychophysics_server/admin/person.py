@@ -12,8 +12,12 @@ from sqlalchemy import Connection, Row, func, select
 from stimuli.trials import pictures_of
 
 from ..app import Server
+from ..checks import Verdict, certain
+from ..conduct import observed
 from ..db import one
 from ..frozen import FrozenStudy, Trial
+from ..lifecycle import OPEN
+from ..rows import held_events
 from ..sessions import schedule_of
 from ..tables import alarms, check_values, codes, decisions, events, participants, sessions, tombstones
 from .roster import Someone, someones
@@ -58,6 +62,8 @@ class Person:
     study: FrozenStudy
     seed: int | None
     checks: Sequence[Row[Any]]
+    certain: Sequence[Verdict]
+    """While the session goes on: what it has failed already, whatever is still answered."""
     codes: Sequence[Row[Any]]
     decisions: Sequence[Row[Any]]
     alarms: Sequence[Row[Any]]
@@ -85,12 +91,20 @@ def find(running: Server, session: str, *, now: float) -> Person | None:
             study=study,
             seed=drawn,
             checks=_of(connection, check_values, session, check_values.c.name),
+            certain=_certain(connection, study, row),
             codes=_of(connection, codes, session, codes.c.released_at),
             decisions=_of(connection, decisions, session, decisions.c.id),
             alarms=_of(connection, alarms, session, alarms.c.id),
             tombstone=one(connection, tombstones, session=session),
             events=int(connection.execute(count).scalar_one()),
         )
+
+
+def _certain(connection: Connection, study: FrozenStudy, row: Row[Any]) -> list[Verdict]:
+    if row.state not in OPEN:
+        return []
+    trials, rows = schedule_of(connection, study, row.session), held_events(connection, row.session)
+    return certain(study.file.checks, observed(row, study, trials, rows))
 
 
 def one_schedule_seed(connection: Connection, session: str) -> int | None:

@@ -649,3 +649,19 @@ def test_an_unknown_person_is_not_found(staffed, desk):
 @pytest.mark.parametrize("name", ["a\0b", "' OR 1=1 --", "x" * 10_000, "\u202eanna", ""])
 def test_a_name_no_account_can_have_is_refused_like_any_other(staffed, name):
     assert Desk(staffed).log_in(name).status_code == 401
+
+
+def test_the_page_of_someone_who_is_at_it_says_what_is_failed_already(staffed, desk):
+    person = staffed.person(RECRUITED)
+    person.consent()
+    for attempt in (1, 2):
+        page = desk("viewer").get(f"/admin/people/{person.session}").text
+        assert ("practice attempts: 3, the threshold is 2" in page) is False
+        for trial in [one for one in person.trials() if one["phase"] == "practice"]:
+            key = person.key()[trial["trial_id"]]
+            wrong = next(option for option in trial["payload"]["options"] if option != key)
+            person.answer(trial, wrong, attempt=attempt)
+            if attempt == 2:
+                break
+    page = desk("viewer").get(f"/admin/people/{person.session}").text
+    assert "practice attempts: 3, the threshold is 2" in re.sub(r"\s+", " ", page)

@@ -16,6 +16,7 @@ from psychophysics_server.checks import (
     Course,
     Observed,
     Timed,
+    certain,
     correctness,
     failed,
     flagged,
@@ -47,6 +48,7 @@ WELL = Observed(
     longest_gap_seconds=12.0,
     focus_losses=0,
     touch_answers=0,
+    honeypots=0,
     test_accuracy=0.8,
 )
 
@@ -103,6 +105,7 @@ LIMITS = {
     "max_gap_seconds": (60.0, 60.5),
     "max_focus_losses": (3, 4),
     "no_touch": (True, 1),
+    "no_honeypot": (True, 1),
 }
 """Rule -> threshold, and the first value beyond it."""
 
@@ -113,7 +116,7 @@ def test_a_rule_holds_up_to_its_threshold_and_not_beyond(name, severity):
     threshold, beyond = LIMITS[name]
     rules = {name: threshold}
     checks = Checks(**rules) if severity == "exclude" else Checks(flag=Rules(**rules))
-    at = 0 if name == "no_touch" else threshold
+    at = 0 if threshold is True else threshold
     looks_at = RULES[name].looks_at
     for value, passes in ((at, True), (beyond, False)):
         [verdict] = judge(checks, replace(WELL, **{looks_at: value}))
@@ -145,7 +148,12 @@ def test_the_same_rule_may_exclude_and_mark_at_two_thresholds():
 
 @pytest.mark.parametrize(
     ("stage", "name"),
-    [("instructions", "min_instruction_seconds"), ("quiz", "quiz_attempts"), ("practice", "practice_attempts")],
+    [
+        ("consent", "no_honeypot"),
+        ("instructions", "min_instruction_seconds"),
+        ("quiz", "quiz_attempts"),
+        ("practice", "practice_attempts"),
+    ],
 )
 def test_some_rules_can_be_judged_before_the_end(stage, name):
     checks = Checks(**{rule: limit for rule, (limit, _) in LIMITS.items()})
@@ -203,6 +211,37 @@ def test_too_fast_is_below_the_studys_own_limit_where_a_time_was_told():
     assert look(trials, given).too_fast_share == pytest.approx(1 / 3)
     assert look(trials, given, too_fast_ms=301.0).too_fast_share == 1.0
     assert math.isnan(look(trials, given[3:]).too_fast_share)
+
+
+@pytest.mark.parametrize(
+    ("said", "least"),
+    [
+        ([(1, 0, LEFT)], 1),
+        ([(1, 0, RIGHT)], 2),
+        ([(1, 0, RIGHT), (1, 1, LEFT)], 2),
+        ([(1, 0, RIGHT), (1, 1, LEFT), (2, 0, LEFT)], 2),
+        ([(1, 0, RIGHT), (1, 1, LEFT), (2, 0, RIGHT)], 3),
+        ([(1, 0, LEFT), (1, 1, LEFT)], 1),
+    ],
+)
+def test_practice_takes_at_least_one_attempt_more_as_soon_as_something_is_wrong(said, least):
+    """The limit is 2 attempts: with the first wrong answer of the second, failing is certain before it is over."""
+    trials = [trial(number, phase="practice") for number in range(2)]
+    given = [replace(answer(number, response), attempt=attempt) for attempt, number, response in said]
+    seen = look(trials, given, attempts=2)
+    assert seen.practice_attempts == least
+    verdicts = certain(Checks(practice_attempts=2, flag=Rules(practice_attempts=1)), seen)
+    assert (failed(verdicts), flagged(verdicts)) == (
+        ["practice_attempts"] if least > 2 else [],
+        ["practice_attempts"] if least > 1 else [],
+    )
+
+
+def test_what_can_still_be_mended_or_is_not_known_yet_is_not_certain():
+    checks = Checks(catch_accuracy=0.9, min_median_rt_ms=500, max_too_fast_share=0.1, max_total_seconds=900)
+    early = replace(WELL, catch_accuracy=0.0, median_rt_ms=100.0, too_fast_share=1.0, total_seconds=math.nan)
+    assert certain(checks, early) == []
+    assert [one.name for one in certain(checks, replace(early, total_seconds=901.0))] == ["max_total_seconds"]
 
 
 def test_focus_losses_and_touch_count_over_all_phases():
@@ -356,6 +395,18 @@ def test_values_thresholds_and_verdicts_are_stored_and_flags_exclude_nobody(laun
     assert (kept["min_instruction_seconds"].value, kept["min_instruction_seconds"].threshold) == (20.0, 15.0)
     assert (kept["flag:min_median_rt_ms"].passed, kept["flag:no_touch"].passed) == (False, False)
     assert not excluded(running, person)
+
+
+@pytest.mark.parametrize(("filled", "reading"), [(True, True), (True, False), (False, True)])
+def test_whoever_fills_in_the_field_that_nobody_sees_fails_where_the_study_reads_it(launch, build, filled, reading):
+    running = launch(build(checks={"no_honeypot": True} if reading else {}))
+    person = running.person("script")
+    person.say("consent", {"accepted": True, "honeypot": filled})
+    assert person.take().complete().json["code"]
+    assert excluded(running, person) is (filled and reading)
+    with running.database.read() as connection:
+        [row] = people(connection, running.study, sources=("live",), stale_s=3600.0)
+    assert row.session.honeypots == int(filled)
 
 
 def test_whoever_skips_the_instructions_is_excluded_and_still_gets_the_code(launch, build):
