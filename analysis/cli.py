@@ -17,6 +17,7 @@ from . import format as write
 from .load import Study, load, read_scores
 from .models import ANALYSES
 from .models.utility import FORMULAS
+from .power_cli import power
 from .results import Estimate, Result
 
 _DATA = click.argument("data", type=click.Path(path_type=Path))
@@ -29,6 +30,9 @@ _BASELINE = click.option("--baseline", help="The condition others are compared w
 @click.group()
 def analyze() -> None:
     """Analyse the responses of a study."""
+
+
+analyze.add_command(power)
 
 
 @analyze.command("list")
