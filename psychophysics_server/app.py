@@ -25,6 +25,7 @@ from .oracle import Oracle
 from .ratelimit import Limits
 from .recruitment import Recruiter, open_recruiter
 from .security import refuse_to_start, secure
+from .signing import link_secret
 
 BUILD = "make frontend"
 """Builds the front-end in place."""
@@ -102,6 +103,7 @@ class Server:
         self.config = config
         self.library = config.library
         self.study = config.study
+        self.link_secret = link_secret(config.study.file, config.environment)
         self.database = Database(config.database, capacity=config.capacity)
         self.failures: deque[Failure] = deque(maxlen=20)
         self.doors = Doors()

@@ -94,12 +94,18 @@ def _announce(config: Any, host: str, port: int) -> None:
 
     file = config.study.file
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/study/{file.study}/"
-    query = open_recruiter(file.recruitment.source).query
+    recruiter, signed = open_recruiter(file.recruitment.source), file.recruitment.signed
+    query = f"?{recruiter.parameter}=…&signature=… (`limen study links`)" if signed else recruiter.query
     click.echo(f"{file.title} (study {file.study}, version {file.version}, stimuli {config.study.key})")
     click.echo(f"  participants  {address}{query}")
     click.echo(f"  preview       {address}?preview={config.preview_key}")
     click.echo(f"  dashboard     {address.partition('/study/')[0]}/admin/")
     click.echo(f"  answers       {database_name(config.database)}")
+    if recruiter.guessable and not signed:
+        click.echo(
+            f"  note          whoever guesses an id (?{recruiter.parameter}=ID) goes on as that person; `recruitment.signed` in the"
+        )
+        click.echo("                study file and `limen study links` prevent it")
     click.echo("  stop with Ctrl-C; answers in flight are stored first")
     if built_files(config.static / "dist") is None:
         click.echo(f"warning: the front-end is not built, so browsers see a message only; run `{BUILD}`", err=True)

@@ -26,6 +26,7 @@ from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
 from .security import content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
+from .signing import check as check_signature
 from .tables import participants, sessions
 from .wire import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
 
@@ -154,7 +155,10 @@ def _entry(wanted: OpenRequest) -> Entry:
         claim = f"{wanted.client_id}/{cell or ''}"[:200]
         return Entry(source="preview", recruiter="preview", recruiter_id=claim, cell=cell)
     try:
-        found = running.recruiter_of(running.study).identify(parameters, wanted.client_id)
+        recruiter = running.recruiter_of(running.study)
+        if running.link_secret is not None:
+            check_signature(running.link_secret, running.study.file.study, parameters, recruiter.parameter)
+        found = recruiter.identify(parameters, wanted.client_id)
     except BadIdentity as error:
         raise Refusal(400, "identity", str(error)) from None
     return Entry(

@@ -111,6 +111,8 @@ class Recruiter:
     query: str = ""
     needs: Sequence[Secret] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    guessable: bool = False
+    """Whether ids are made by hand, so that somebody else's can be guessed."""
     codes: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Outcome -> the study's one code at the recruiter; outcomes that lack get a code drawn per person."""
 

@@ -173,5 +173,39 @@ def _author(given: str | None) -> str:
         return "(command line)"
 
 
-COMMANDS: tuple[click.Command, ...] = (poll, payments, decide, pause, resume, recruiters)
+@click.command()
+@click.argument("study_path", metavar="STUDY.yaml", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--n", "number", type=click.IntRange(1, 100_000), help="Draw so many ids that nobody can guess.")
+@click.option("--ids", "ids_path", type=click.Path(path_type=Path, dir_okay=False), help="File with one id a line.")
+@click.option("--host", default="http://127.0.0.1:8000", show_default=True, help="Address of the server.")
+def links(study_path: Path, number: int | None, ids_path: Path | None, host: str) -> None:
+    """Print one entry link a person as CSV; signed where the study file says `recruitment.signed`."""
+    from bench.config import load_config
+    from bench.registry import LimenError
+    from stimuli.records import StudyFile
+
+    from .recruitment import as_csv, from_environment, open_recruiter
+    from .signing import draw_ids, entry_links, link_secret, read_ids
+
+    if (number is None) == (ids_path is None):
+        raise LimenError("study links: was given both of --n and --ids, or neither; allowed is one of them.")
+    file = load_config(study_path, StudyFile)
+    secret = link_secret(file, from_environment())
+    people = draw_ids(number) if ids_path is None else read_ids(_lines(ids_path))
+    made = entry_links(file, open_recruiter(file.recruitment.source), people, secret=secret, host=host)
+    click.echo(as_csv([["id", "link"], *made]), nl=False)
+    if secret is None:
+        click.echo(f"{study_path}: recruitment.signed is off, so an id alone opens its person's session.", err=True)
+
+
+def _lines(path: Path) -> list[str]:
+    from bench.registry import LimenError
+
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LimenError(f"{path}: cannot be read as text ({error}).") from None
+
+
+COMMANDS: tuple[click.Command, ...] = (poll, payments, decide, pause, resume, recruiters, links)
 """All of them, for the group `limen study`."""

@@ -22,4 +22,4 @@ class Link(Recruiter):
 @registered("recruiter", version=1, citation="")
 def link(environment: Mapping[str, str]) -> Recruiter:
     """Take whoever has the address; a code is drawn for each person and nobody is sent anywhere."""
-    return Link(name="link", parameter="participant", query="", environment=environment)
+    return Link(name="link", parameter="participant", query="", guessable=True, environment=environment)
