@@ -22,6 +22,7 @@ from .registry import (
     MetricCard,
     Registry,
     resolve_options,
+    unknown,
 )
 
 Entry = str | dict[str, dict[str, Any]]
@@ -79,6 +80,23 @@ class ConceptsSpec(Frozen):
     _text_is_one = field_validator("network", "k", mode="before")(one_or_many)
 
 
+class CraftSpec(Frozen):
+    """Concepts of each class that the network answers, found on the plan's own pictures (`bench.craft`)."""
+
+    k: int = Field(default=10, ge=2)
+    """Concepts of each class."""
+    layer: str | None = None
+    """A layer that everything passes through; the network's own choice where none is given."""
+    crop: int | None = Field(default=None, ge=1)
+    """Side of a crop in pixels of the network's input; 2/7 of its shorter side where none is given."""
+    stride: float = Field(default=0.8, gt=0, le=1)
+    """Step between crops, in sides of a crop."""
+    method: str = "nmf"
+    """A registered dictionary."""
+    samples: int = Field(default=64, ge=2)
+    """Rows of the Sobol design, where importance has no closed form."""
+
+
 class Plan(Frozen):
     """One YAML file: which explanations of which network are scored by which metrics; lists multiply into cells."""
 
@@ -94,6 +112,8 @@ class Plan(Frozen):
     """How many classes of each picture are explained; above 1 also `class_explanations`: the top ones and the truth."""
     metrics: tuple[Entry, ...] = ()
     null_draws: int = Field(default=5, ge=1)
+    craft: CraftSpec | None = None
+    """Concept explanations of the explained pictures, for studies to show: top concepts with maps and crops."""
     concepts: ConceptsSpec | None = None
 
     _text_is_one = field_validator("network", mode="before")(one_or_many)
@@ -146,6 +166,12 @@ def load_plan(path: str | Path) -> Plan:
         raise LimenError(f"{path}, key 'attributions': nothing was given; allowed is none only in a plan of concepts.")
     if plan.attributions and plan.images is None:
         raise LimenError(f"{path}, key 'images': nothing was given; the attributions need pictures to explain.")
+    if plan.craft and not plan.attributions:
+        raise LimenError(
+            f"{path}, key 'craft': given in a plan without attributions, allowed is one that has pictures."
+        )
+    if plan.craft and plan.craft.method not in DICTIONARIES.names():
+        raise unknown(f"{path}, key 'craft.method'", plan.craft.method, DICTIONARIES.names())
     expand(plan.attributions, ATTRIBUTIONS, f"{path}, key 'attributions'")
     expand_metrics(plan.metrics, "maps", f"{path}, key 'metrics'")
     if plan.concepts:

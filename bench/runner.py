@@ -13,6 +13,7 @@ import torch
 
 from . import api, spaces, zoo
 from .cells import Cells, Progress, scored, write_score
+from .concept_explanations import keep_concepts
 from .concepts_run import ConceptsRun
 from .engine import Engine, Network
 from .engine.precision import Precision
@@ -58,7 +59,7 @@ class Runner:
         concepts = ConceptsRun(plan, self.cells, self.engines) if plan.concepts else None
         explained = plan.network if attributions else ()
         each = 1 + len(metrics) + (plan.explained_classes > 1)
-        cells = len(explained) * (2 + len(metrics) + len(attributions) * each)
+        cells = len(explained) * (2 + bool(plan.craft) + len(metrics) + len(attributions) * each)
         self.cells.progress.total(cells + (concepts.count if concepts else 0) + 1)
         if plan.images and explained:
             spec = plan.images
@@ -87,6 +88,10 @@ class Runner:
         predictions = self.cells.make("predictions", identity, name if suffix else "", {"images": stored.key}, predict)
         base = {"images": stored.key, "predictions": predictions.key}
         subject = Subject(name, engine, images, inputs, targets, base, suffix)
+        if plan.craft:
+            answered = engine.numpy(targets)
+            place = {"base": base, "suffix": suffix, "seed": plan.seed}
+            keep_concepts(self.cells, plan.craft, engine, images.pictures, answered, **place)
         nulls = {metric.label: self._null(metric, subject) for metric in metrics}
         for method in attributions:
             explanation = self._explain(method, subject)

@@ -152,6 +152,7 @@ def _tables(made: Plan, drawn: Drawn) -> Tables:
         frame(TrialRow, drawn.trials),
         frame(CellRow, drawn.cells),
         frame(ItemRow, drawn.items),
+        drawn.pool,
     )
 
 
@@ -217,7 +218,8 @@ def _verify_content(artifact: Artifact) -> list[str]:
         return [*faults, f"{artifact.path}: built by {name} version {version}; version {design.card.version} is here."]
     study = parse_config(written, StudyFile, where=str(artifact.path / "study.json"))
     options = artifact.config["design"]["options"]
-    held = Tables(study, options, trials, tables["cells.parquet"], tables["items.parquet"])
+    pool = json.loads(artifact.file("protocol.json").read_text(encoding="utf-8"))["pool"]
+    held = Tables(study, options, trials, tables["cells.parquet"], tables["items.parquet"], pool)
     return [*faults, *audit(held), *design.audit(held)]
 
 

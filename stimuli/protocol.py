@@ -53,6 +53,8 @@ class Tables:
     trials: pd.DataFrame
     cells: pd.DataFrame
     items: pd.DataFrame
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    """What there was to choose from, as the design reported it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ import pandas as pd
 
 from ..balance import round_half_up, spread
 from ..protocol import Tables
+from ._utility_audit_scenario import audit_scenario
 from ._utility_conditions import BASELINE
+from ._utility_scenarios import shown_classes
 
 PAYLOAD = {
     "phase",
@@ -32,6 +34,10 @@ PAYLOAD = {
 def audit(tables: Tables) -> list[str]:
     """Return one sentence for each broken rule, [] if all hold."""
     items = tables.items.set_index("item_id")
+    if tables.options.get("answers") == "letters":
+        read = shown_classes(tables.pool["classes"], "letters")
+        told = items["predicted"].map(lambda name: read.get(name, name))
+        items = items.assign(predicted=items["predicted"].where(items["role"] == "practice", told))
     faults: list[str] = []
     scripts: dict[int, tuple[str, list[Any]]] = {}
     for cell, number in zip(tables.cells["cell"], tables.cells["list"], strict=True):
@@ -45,8 +51,7 @@ def audit(tables: Tables) -> list[str]:
         if shown != script:
             found.append(f"shows other images, another order or other sides than cell '{first}' of the same list")
         faults += [f"cell '{cell}': {fault}." for fault in found]
-    faults += _quotas(tables)
-    return faults
+    return [*faults, *_quotas(tables), *audit_scenario(tables)]
 
 
 def _counts(rows: list[dict[Any, Any]], options: Any) -> Iterator[str]:

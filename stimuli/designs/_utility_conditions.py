@@ -7,7 +7,10 @@ from typing import Any
 
 from bench.registry import LimenError, unknown
 
+from ..protocol import Material
 from ..records import StudyFile
+from ._utility_concepts import ROLE as CONCEPTS
+from ._utility_scenarios import check_scenario
 
 BASELINE, CONTROL = "baseline", "control"
 _ROLE = "explanations/"
@@ -28,23 +31,37 @@ def needs(study: StudyFile, options: Mapping[str, Any], offered: Sequence[str]) 
         If the run has no explanations under a condition's label.
     """
     known = sorted(role.removeprefix(_ROLE) for role in offered if role.startswith(_ROLE))
+    concepts = sorted(role.removeprefix(CONCEPTS) for role in offered if role.startswith(CONCEPTS))
     found = ["images", "predictions"]
     for condition, label in labels_of(study, options).items():
         if label is None:
             continue
-        if label not in known:
+        if label not in known and (condition == CONTROL or label not in concepts):
             where = "key 'design.control'" if condition == CONTROL else "key 'conditions'"
-            allowed = known if condition == CONTROL else [BASELINE, CONTROL, *known]
+            allowed = known if condition == CONTROL else [BASELINE, CONTROL, *known, *concepts]
             raise unknown(f"study '{study.study}', {where}, explanations of run '{study.run}'", label, allowed)
-        if _ROLE + label not in found:
-            found.append(_ROLE + label)
+        role = (_ROLE if label in known else CONCEPTS) + label
+        if role not in found:
+            found.append(role)
     return found
 
 
+def artifact_of(material: Material, label: str | None) -> str | None:
+    """Return the key of the artifact that a condition shows, None where nothing is shown."""
+    keys = (material.parents.get(f"{role}{label}") for role in (_ROLE, CONCEPTS))
+    return next((key for key in keys if key is not None), None)
+
+
+def concept_conditions(material: Material, labels: Mapping[str, str | None]) -> list[str]:
+    """Name the conditions that show concepts."""
+    return [condition for condition, label in labels.items() if f"{CONCEPTS}{label}" in material.artifacts]
+
+
 def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
-    """Refuse a study without the condition that utility is measured against, or with nothing beside it."""
+    """Refuse a study without the condition that utility is measured against, or whose options contradict its scenario."""
     if BASELINE not in study.conditions or len(study.conditions) < 2:
         raise LimenError(
             f"{where}, key 'conditions': given {', '.join(study.conditions)}; 'baseline' must be among them, and another "
             "beside it, since utility is measured against it."
         )
+    check_scenario(study, options, where)

@@ -9,8 +9,10 @@ from typing import Any
 from ..balance import seeded, sides
 from ..records import CellRow, ItemRow, StudyFile, TrialRow
 from ..rows import Sheet
+from ._utility_draw import Shown
 from ._utility_practice import CLASSES as PRACTICE_CLASSES
 from ._utility_practice import Machine
+from ._utility_regions import FACTOR, learnt
 from ._utility_script import Script, Step
 
 DEFINITION = "the class the model answered"
@@ -24,23 +26,30 @@ class Writer:
     ----------
     study : StudyFile
     script : Script
-    items : item id -> item
+    shown : Shown
+        The items, and their explanations by condition.
     machine : Machine
         The practice machine.
-    classes : the two class names
+    classes : class -> what the participant reads
     lockout_ms : int
     """
 
     study: StudyFile
     script: Script
-    items: Mapping[str, ItemRow]
+    shown: Shown
     machine: Machine
-    classes: tuple[str, ...]
+    classes: Mapping[str, str]
     lockout_ms: int
 
-    def trials(self, cell: CellRow, explanations: Mapping[str, str]) -> list[TrialRow]:
-        """Return all trials of one cell in the order they are shown; `explanations` maps item ids to pictures."""
+    @property
+    def items(self) -> Mapping[str, ItemRow]:
+        """Item id -> item."""
+        return self.shown.items
+
+    def trials(self, cell: CellRow) -> list[TrialRow]:
+        """Return all trials of one cell in the order they are shown."""
         sheet = Sheet(self.study, cell, "predict")
+        explanations = self.shown.explanations.get(cell.condition, {})
         self._practice(sheet)
         for step in self.script.steps(cell.list):
             item, block = self.items[step.item], f"session {step.session} {step.phase}"
@@ -49,7 +58,16 @@ class Writer:
                 sheet.add(train, item=item.item_id, answer={}, block=block, k_seen=len(step.seen))
                 continue
             test, catch = self._test(step, explanations), step.is_catch
-            sheet.add(test, item=item.item_id, answer=_answer(item), block=block, is_catch=catch, k_seen=len(step.seen))
+            answer, factors = self._expected(item), self._factors(step, cell.condition)
+            sheet.add(
+                test,
+                item=item.item_id,
+                answer=answer,
+                block=block,
+                is_catch=catch,
+                k_seen=len(step.seen),
+                factors=factors,
+            )
         return sheet.rows
 
     def _practice(self, sheet: Sheet) -> None:
@@ -75,16 +93,30 @@ class Writer:
             **self._common("train", step.session, step.index, step.count),
             "image": item.picture,
             "explanation": explanations.get(step.item),
-            "predicted": item.predicted,
+            "predicted": self.classes[item.predicted],
         }
+
+    def _factors(self, step: Step, condition: str) -> dict[str, float]:
+        if not self.shown.masses:
+            return {}
+        return {FACTOR: learnt(step.seen, self.shown.masses.get(condition, {}))}
+
+    def _expected(self, item: ItemRow) -> dict[str, Any]:
+        return {**_answer(item), "expected": self.classes[item.predicted]}
 
     def _test(self, step: Step, explanations: Mapping[str, str]) -> dict[str, Any]:
         item = self.items[step.item]
         return {
             **self._common("test", step.session, step.index, step.count),
             "image": item.picture,
-            "options": _options(self.classes, item.predicted, step.left),
-            "reservoir": [_example(self.items[seen], explanations.get(seen)) for seen in step.seen],
+            "options": _options(tuple(self.classes.values()), self.classes[item.predicted], step.left),
+            "reservoir": [
+                {
+                    **_example(self.items[seen], explanations.get(seen)),
+                    "predicted": self.classes[self.items[seen].predicted],
+                }
+                for seen in step.seen
+            ],
         }
 
     def _common(self, phase: str, session: int, index: int, count: int) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..records import Page, StudyFile, Texts
+from ..protocol import Material
+from ..records import Page, Texts
+from ._utility_concepts import ROLE as CONCEPTS
 
 CONSENT = """\
 You are invited to take part in a research study. It asks how well people can learn what an image-sorting machine will answer.
@@ -75,8 +77,14 @@ LIGHT = "the lighter the colour, the more the place matters"
 SIGNED = "orange where it speaks for the machine's answer, blue where it speaks against it"
 
 
-def texts(study: StudyFile, options: Mapping[str, Any], classes: tuple[str, str]) -> Texts:
+BOARD = """\
+Instead of one coloured version there may be rows of small pictures. Each row is one thing that the machine goes by: first where it \
+is in this picture ({colours}), then pieces of other pictures in which the machine finds the same thing. The first row matters most."""
+
+
+def texts(material: Material, options: Mapping[str, Any], classes: tuple[str, str]) -> Texts:
     """Write the protocol's pages with the study's own numbers, classes and contact."""
+    study = material.study
     first, second = classes
     facts = {
         "first": first,
@@ -89,7 +97,10 @@ def texts(study: StudyFile, options: Mapping[str, Any], classes: tuple[str, str]
         "asked": _count(options["test"] + options["catch"], "picture"),
         "colours": SIGNED if options["show"] == "signed" else LIGHT,
     }
-    pages = [("Predict the machine", TASK), ("First you learn", LEARN), ("Then you predict", PREDICT)]
+    learn = LEARN
+    if any(role.startswith(CONCEPTS) for role in material.artifacts):
+        learn = f"{LEARN}\n\n{BOARD}"
+    pages = [("Predict the machine", TASK), ("First you learn", learn), ("Then you predict", PREDICT)]
     if options["practice"]:
         pages.append(("A little practice first", PRACTICE))
     return Texts(

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from bench.overlay import enlarge, overlay
 from bench.registry import LimenError
 
-from ..balance import seeded
 from ..protocol import Drawn, Material, design
-from ..records import ItemRow, Texts
-from ..render import Album, Scope, Show, check_finite, spans, strength
+from ..records import Texts
+from ..render import Album, Scope, Show
 from ..rows import cells_of
 from . import _utility_texts
 from ._utility_audit import audit
-from ._utility_conditions import check, labels_of, needs
+from ._utility_choice import choose_images, two_classes
+from ._utility_conditions import artifact_of, check, concept_conditions, labels_of, needs
+from ._utility_draw import Look, draw_study
 from ._utility_practice import practice_machine
+from ._utility_regions import region_of
 from ._utility_rows import Writer
-from ._utility_script import KINDS, Kind, Plan, Script, plan
+from ._utility_scenarios import RULES, Scenario, shown_classes
+from ._utility_script import Plan, Script, plan
 
 Count = Annotated[int, Field(ge=1, le=100)]
 EXAMPLE = {
@@ -46,7 +47,9 @@ EXAMPLE = {
 
 def texts(material: Material, options: Mapping[str, Any]) -> Texts:
     """Write the protocol's own pages for a study."""
-    return _utility_texts.texts(material.study, options, _two_classes(material, options["classes"]))
+    classes, _ = two_classes(material, options)
+    first, second = shown_classes(classes, options["answers"]).values()
+    return _utility_texts.texts(material, options, (first, second))
 
 
 @design(
@@ -77,13 +80,20 @@ def utility(
     practice: Annotated[int, Field(ge=0, le=16)] = 4,
     catch: Annotated[int, Field(ge=0, le=5)] = 1,
     wrong_share: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    scenario: Scenario = "given",
     classes: tuple[str, str] | None = None,
+    answers: Literal["names", "letters"] = "names",
+    bias_gap: Annotated[float, Field(gt=0, le=1)] = 0.5,
+    expert_accuracy: Annotated[float, Field(gt=0.5, le=1)] = 0.95,
+    region: str | None = None,
     control: str = "image_gradient",
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 500,
     size: Annotated[int, Field(ge=32, le=1024)] = 320,
     show: Show = "magnitude",
     normalisation: Scope = "image",
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.0,
+    concepts: Annotated[int, Field(ge=1, le=6)] = 3,
+    crops: Annotated[int, Field(ge=1, le=6)] = 2,
 ) -> Drawn:
     """Train people on the model's answers, with or without explanations, and let them predict new ones.
 
@@ -101,8 +111,24 @@ def utility(
         Training images asked again at test in each session, while the reservoir shows the answer.
     wrong_share
         Share of the shown images that the model gets wrong; counts are rounded half up.
+    scenario
+        How the two classes are chosen. 'given': by the study file. 'bias': those where the network most clearly goes by a
+        cue that is not the class itself, and only images whose answer the cue accounts for; it needs an image set with the
+        groups 'congruent' and 'conflict'. 'confusable': the pair that the network confuses most. 'expert_strategy': a pair
+        that the network tells apart and a naive look does not; it needs wrong_share: 0. The papers chose their classes by
+        hand: all of these rules are ours.
     classes
-        The two classes; by default those of the run.
+        The two classes, in the scenario 'given'; by default those of the run.
+    answers
+        Whether participants read the classes' 'names' or neutral 'letters'. With names, knowledge of the classes may help.
+    bias_gap
+        For 'bias': least difference between the shares of congruent and of conflict images that the network gets right.
+    expert_accuracy
+        For 'expert_strategy': least share of the images of the two classes that the network gets right.
+    region
+        Mask of the image set (for example 'cue') of which each explanation's share is recorded: the column `region_mass`
+        holds the mean over the training examples in reach, less the region's share of the picture. By default none; in the
+        scenario 'bias' the cue, or else the background.
     control
         Label of the explanation shown in the condition 'control'; it should know nothing of the model.
     lockout_ms
@@ -112,40 +138,56 @@ def utility(
     show
         What is drawn of a map: its 'magnitude', its 'positive' part, or the 'signed' map.
     normalisation
-        What shares one colour scale: each 'image', a 'condition', or the whole study ('global').
+        What shares one colour scale: each 'image', a 'condition', or the whole study ('global'). Each concept map of an
+        image counts as one. Maps of different methods have different units, so that 'global' compares them only where
+        they were made comparable.
     percentile
         Percentile of the map that is drawn at full strength, and its complement at none.
+    concepts, crops
+        Where a condition shows concepts: how many of an image, and crops of other images for each. The source's numbers
+        are unknown.
 
     Raises
     ------
     LimenError
-        If the run has too few images of a kind, or the options contradict each other.
+        If the run has too few images of a kind, no pair of classes fits the scenario, or the options contradict each other.
 
     References
     ----------
-    Colin, Fel, Cadene, Serre: What I Cannot Predict, I Do Not Understand, arXiv:2112.04417.
+    Colin, Fel, Cadene, Serre: What I Cannot Predict, I Do Not Understand, arXiv:2112.04417; concepts: Fel et al., CRAFT,
+    arXiv:2211.10154.
     """
     _check(material, train=train, catch=catch, lists=lists)
+    options = {"scenario": scenario, "classes": classes, "bias_gap": bias_gap, "expert_accuracy": expert_accuracy}
     blocks = plan(sessions, train, test, wrong_share)
-    chosen, pool = _choose(material, blocks, _two_classes(material, classes))
+    chosen, pool = choose_images(material, blocks, options)
+    region = region_of(material, region, scenario=scenario)
+    pool |= {"region": region} if region else {}
     album = Album()
     labels = labels_of(material.study, {"control": control})
-    shown = _draw(material, labels, chosen, album, _Look(size, show, normalisation, percentile))
+    look = Look(size, show, normalisation, percentile, concepts, crops)
+    shown = draw_study(material, labels, pd.concat(chosen.values()), album, look, region)
     machine = practice_machine(album, practice, size, material.study.seed)
-    answers = {item.item_id: item.predicted for item in shown.items.values()}
+    answered = {item.item_id: item.predicted for item in shown.items.values()}
     ids = {kind: list(table["image_id"]) for kind, table in chosen.items()}
-    script = Script(blocks, ids, answers, lists, catch, material.study.seed)
-    writer = Writer(material.study, script, shown.items, machine, tuple(pool["classes"]), lockout_ms)
+    script = Script(blocks, ids, answered, lists, catch, material.study.seed)
+    read = shown_classes(pool["classes"], answers)
+    writer = Writer(material.study, script, shown, machine, read, lockout_ms)
     cells = cells_of(material.study, lists)
+    rules = (
+        f"Scenario '{scenario}': {RULES[scenario].format(**options)}",
+        *_rules(blocks, wrong_share, lists),
+        *_further_rules(answers == "letters", region, concept_conditions(material, labels), concepts, crops),
+    )
     return Drawn(
         pictures=album.pictures,
-        trials=[row for cell in cells for row in writer.trials(cell, shown.explanations.get(cell.condition, {}))],
+        trials=[row for cell in cells for row in writer.trials(cell)],
         cells=cells,
         items=[*shown.items.values(), *machine.items],
         pool=pool,
-        rules=_rules(blocks, wrong_share, lists),
+        rules=rules,
         conditions={
-            condition: {"explanation": label, "artifact": material.parents.get(f"explanations/{label}")}
+            condition: {"explanation": label, "artifact": artifact_of(material, label)}
             for condition, label in labels.items()
         },
     )
@@ -166,118 +208,6 @@ def _check(material: Material, *, train: int, catch: int, lists: int) -> None:
         )
 
 
-def _two_classes(material: Material, given: tuple[str, str] | None) -> tuple[str, str]:
-    """Return the two classes of the study, sorted by name unless they were given."""
-    names = sorted({*material.images["class_name"], *material.images["predicted_class"]})
-    where = f"study '{material.study.study}', key 'design.classes'"
-    if given is None:
-        if len(names) != 2:
-            raise LimenError(
-                f"{where}: nothing was given and run '{material.study.run}' has {len(names)} classes "
-                f"({', '.join(names[:12])}{', ...' if len(names) > 12 else ''}); name the two to be told apart."
-            )
-        return names[0], names[1]
-    missing = [name for name in given if name not in names]
-    if missing or given[0] == given[1]:
-        raise LimenError(f"{where}: given {', '.join(given)}; allowed are two different ones of {', '.join(names)}.")
-    return given
-
-
-def _choose(
-    material: Material, blocks: Plan, classes: tuple[str, str]
-) -> tuple[dict[Kind, pd.DataFrame], dict[str, Any]]:
-    """Draw the images of each kind from all that qualify, by the study's seed and nothing else."""
-    images = material.images
-    fitting = images[images["class_name"].isin(classes) & images["predicted_class"].isin(classes)]
-    unique = fitting.drop_duplicates("sha256")
-    pool: dict[str, Any] = {
-        "images_in_run": len(images),
-        "of_the_two_classes": len(fitting),
-        "distinct": len(unique),
-        "classes": list(classes),
-        "kinds": [],
-    }
-    found = {}
-    for kind in KINDS:
-        of_kind = (unique["correct"] == (kind[0] == 0)) & (unique["predicted_class"] == classes[kind[1]])
-        found[kind] = unique[of_kind]
-        facts = {"predicted": classes[kind[1]], "model_correct": kind[0] == 0}
-        pool["kinds"].append({**facts, "available": len(found[kind]), "chosen": blocks.needs[kind]})
-    _refuse_small_pool(material, pool)
-    chosen = {}
-    for kind, table in found.items():
-        order = seeded(material.study.seed, "choose", *kind).permutation(len(table))
-        chosen[kind] = table.iloc[order[: blocks.needs[kind]]]
-    return chosen, pool
-
-
-def _refuse_small_pool(material: Material, pool: Mapping[str, Any]) -> None:
-    for correct in (False, True):
-        kinds = [kind for kind in pool["kinds"] if kind["model_correct"] == correct]
-        if all(kind["available"] >= kind["chosen"] for kind in kinds):
-            continue
-        wanted = ", ".join(f"{kind['chosen']} answered '{kind['predicted']}'" for kind in kinds)
-        have = ", ".join(str(kind["available"]) for kind in kinds)
-        raise LimenError(
-            f"study '{material.study.study}', run '{material.study.run}': the design needs "
-            f"{sum(kind['chosen'] for kind in kinds)} images that the model gets {'right' if correct else 'wrong'} "
-            f"({wanted}) but the run has {sum(kind['available'] for kind in kinds)} ({have}); give the plan more "
-            "images, or lower sessions, train or test, or change wrong_share."
-        )
-
-
-@dataclass(frozen=True)
-class _Look:
-    size: int
-    show: Show
-    scope: Scope
-    percentile: float
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """The chosen items, and the picture of each one's explanation by condition."""
-
-    items: Mapping[str, ItemRow]
-    explanations: Mapping[str, Mapping[str, str]]
-
-
-def _draw(
-    material: Material, labels: Mapping[str, str | None], chosen: Mapping[Kind, pd.DataFrame], album: Album, look: _Look
-) -> _Shown:
-    table = pd.concat(chosen.values()).sort_values("index")
-    index = table["index"].to_numpy()
-    items: dict[str, ItemRow] = {}
-    for row in table.to_dict("records"):
-        items[row["image_id"]] = ItemRow(
-            item_id=row["image_id"],
-            role="main",
-            picture=album.add(enlarge(material.pictures[row["index"]], look.size)),
-            label=row["class_name"],
-            predicted=row["predicted_class"],
-            probability=float(row["probability"]),
-            model_correct=bool(row["correct"]),
-            group=row["group"],
-        )
-    maps = {}
-    for condition, label in labels.items():
-        if label is None:
-            continue
-        raw = material.maps(label, index)
-        check_finite(raw, items, f"study '{material.study.study}', condition '{condition}'")
-        maps[condition] = strength(raw, look.show)
-    signed = look.show == "signed"
-    span = spans(maps, look.scope, look.percentile, signed=signed)
-    explanations = {
-        condition: {
-            item: album.add(overlay(material.pictures[i], shown, ends, look.size, signed=signed))
-            for item, i, shown, ends in zip(items, index, group, span[condition], strict=True)
-        }
-        for condition, group in maps.items()
-    }
-    return _Shown(items, explanations)
-
-
 def _rules(blocks: Plan, wrong_share: float, lists: int) -> tuple[str, ...]:
     needs = blocks.needs
     wrong = sum(count for kind, count in needs.items() if kind[0] == 1)
@@ -291,3 +221,22 @@ def _rules(blocks: Plan, wrong_share: float, lists: int) -> tuple[str, ...]:
         "Left and right are the expected answer equally often in each block, within one trial.",
         "Practice is about a machine of its own and shows no image of the study.",
     )
+
+
+def _further_rules(
+    letters: bool, region: str | None, conditions: list[str], concepts: int, crops: int
+) -> tuple[str, ...]:
+    found = []
+    if letters:
+        found.append("The classes are called A and B: their names are not shown.")
+    if region:
+        found.append(
+            f"region_mass is the share of an explanation's strength on the region '{region}', less the region's share of the "
+            "picture, averaged over the training examples in reach; 0 where no explanation is shown."
+        )
+    if conditions:
+        found.append(
+            f"{', '.join(conditions)}: the {concepts} concepts that weigh most in the image's answer, each with its map and "
+            f"{crops} crops of other images that hold it most; no crop is cut from an image of the study."
+        )
+    return tuple(found)
