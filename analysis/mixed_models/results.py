@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,43 +14,16 @@ from bench.registry import LimenError, unknown
 from .fit import MixedFit
 from .formula import RandomPart, again, levels
 from .gaussian import Gaussian
+from .inference import HOW, Df, Test, likelihood_ratio
 from .lmm import satterthwaite
 from .margins import Margins, population_accuracy
 from .terms import Layout
+from .type_three import term_contrasts
 
 if TYPE_CHECKING:
     from .model import MixedModel
 
-Df = Literal["units", "satterthwaite", "normal"]
 Contrast = str | Mapping[str, float] | Sequence[float] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Test:
-    """A test of one contrast (t) or of several at once (F), or of two nested models (chi squared).
-
-    Attributes
-    ----------
-    estimate, standard_error : float, NaN where several contrasts are tested at once
-    statistic : float
-    kind : 't', 'F' or 'chi2'
-    df : degrees of freedom, numerator first
-    p : float, two-sided
-    low, high : 95 % interval of one contrast
-    how : how the degrees of freedom and p were computed
-    """
-
-    __test__ = False
-
-    estimate: float
-    standard_error: float
-    statistic: float
-    kind: str
-    df: tuple[float, ...]
-    p: float
-    low: float
-    high: float
-    how: str
 
 
 class MixedResults:
@@ -138,7 +110,7 @@ class MixedResults:
         statistic = (estimate - value) / error
         half = float(stats.t.ppf(0.975, freedom)) * error
         p = float(2 * stats.t.sf(abs(statistic), freedom))
-        return Test(estimate, error, statistic, "t", (freedom,), p, estimate - half, estimate + half, _HOW[df])
+        return Test(estimate, error, statistic, "t", (freedom,), p, estimate - half, estimate + half, HOW[df])
 
     def wald_test(self, contrasts: str | Sequence[Contrast], *, df: Df = "units") -> Test:
         """Test several contrasts at once, or all columns of a term of the fixed part.
@@ -165,11 +137,19 @@ class MixedResults:
             else float(stats.chi2.sf(f * len(rows), len(rows)))
         )
         nan = float("nan")
-        return Test(nan, nan, f, "F", (float(len(rows)), freedom), p, nan, nan, _HOW[df])
+        return Test(nan, nan, f, "F", (float(len(rows)), freedom), p, nan, nan, HOW[df])
 
     def anova(self, *, df: Df = "units") -> pd.DataFrame:
-        """Return a table of Wald F tests, one row a term of the fixed part: columns F, df1, df2, p."""
-        tests = {term: self.wald_test(term, df=df) for term in self._terms()}
+        """Return a table of Wald F tests, one row a term of the fixed part: columns F, df1, df2, p.
+
+        Main effects are averaged over the levels of factors they interact with, whatever the coding (Type III); numbers are at
+        zero, so centre those that interact. `wald_test` takes a term's columns as they were fitted.
+        """
+        rows = term_contrasts(self.model)
+        tests = {}
+        for term in self._terms():
+            contrasts = rows.get(frozenset(term.split(":")))
+            tests[term] = self.wald_test(term if contrasts is None else list(contrasts), df=df)
         return pd.DataFrame(
             {term: {"F": t.statistic, "df1": t.df[0], "df2": t.df[1], "p": t.p} for term, t in tests.items()}
         ).T
@@ -186,32 +166,7 @@ class MixedResults:
         LimenError
             If one did not converge, the models are not nested as far as parameters tell, or REML compares fixed parts.
         """
-        self._require_convergence()
-        smaller._require_convergence()
-        fixed = len(self.params) - len(smaller.params)
-        random = len(self.fit.theta) - len(smaller.fit.theta)
-        if (
-            self.nobs != smaller.nobs
-            or self.model.family != smaller.model.family
-            or min(fixed, random) < 0
-            or fixed + random == 0
-        ):
-            raise LimenError(
-                "mixed model, likelihood ratio: given models that are not nested; allowed is a smaller model of the same rows."
-            )
-        if self.model.reml != smaller.model.reml or (fixed and self.model.reml):
-            raise LimenError(
-                "mixed model, likelihood ratio: given REML fits with other fixed parts; allowed are fits with reml=False."
-            )
-        ratio = 2 * (self.llf - smaller.llf)
-        if ratio < -1e-4:
-            raise LimenError(
-                f"mixed model, likelihood ratio: the larger model fits worse by {-ratio:.3g}, so a fit has failed."
-            )
-        ratio = max(ratio, 0.0)
-        p, how = _boundary_p(ratio, fixed, random)
-        nan = float("nan")
-        return Test(nan, nan, ratio, "chi2", (float(fixed + random),), p, nan, nan, how)
+        return likelihood_ratio(self, smaller)
 
     @property
     def random_effects(self) -> dict[str, pd.DataFrame]:
@@ -373,20 +328,3 @@ class MixedResults:
         for (_, values), table in zip(self._random_values(rows), self.fit.covariances, strict=True):
             total += np.einsum("ia,ab,ib->i", values, table.to_numpy(), values)
         return np.sqrt(total)
-
-
-_HOW: dict[str, str] = {
-    "units": "t or F with unit-based degrees of freedom",
-    "satterthwaite": "t or F with Satterthwaite degrees of freedom",
-    "normal": "normal or chi-squared reference",
-}
-
-
-def _boundary_p(ratio: float, fixed: int, random: int) -> tuple[float, str]:
-    if fixed == 0 and random == 1:
-        return float(stats.chi2.sf(ratio, 1) / 2), "chi-squared on 1, halved: a variance on its boundary"
-    if fixed == 0 and random == 2:
-        p = float((stats.chi2.sf(ratio, 1) + stats.chi2.sf(ratio, 2)) / 2)
-        return p, "even mixture of chi-squared on 1 and 2: a slope and its correlation"
-    note = "; conservative, since variances lie on their boundary" if random else ""
-    return float(stats.chi2.sf(ratio, fixed + random)), f"chi-squared on {fixed + random}{note}"

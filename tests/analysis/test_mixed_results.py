@@ -121,6 +121,16 @@ def test_tests_agree_with_each_other(slope: analysis.MixedResults) -> None:
     assert slope.t_test("condition", df="normal").p < one.p
 
 
+def test_main_effects_of_the_table_are_averages_whatever_the_coding(trials: pd.DataFrame) -> None:
+    """R, lme4 1.1-31 with contr.sum: Wald F of condition 15.60638, layer 0.30551, interaction 2.80700."""
+    data = trials.assign(side=np.where(trials["condition"] > 0, "with", "without"))
+    found = mixedlm("correct ~ side * layer + (1 | pid) + (1 | item)", data).fit()
+    assert list(found.anova()["F"]) == pytest.approx([15.60638, 0.30551, 2.80700], rel=1e-4)
+    assert found.wald_test("layer").statistic == pytest.approx(0.88483, rel=1e-4)
+    other = mixedlm("correct ~ condition * layer + (1 | pid) + (1 | item)", data).fit()
+    assert list(other.anova()["F"]) == pytest.approx([15.60638, 0.30551, 2.80700], rel=1e-4)
+
+
 def test_likelihood_ratios_match_the_reference(trials: pd.DataFrame, slope: analysis.MixedResults) -> None:
     tail = " + (1 | pid) + (1 | item) + (0 + condition | item)"
     for fixed, name in (("layer", "condition_and_interaction_3df"), ("condition + layer", "interaction_2df")):
