@@ -12,11 +12,11 @@ from .means import level_means
 from .picture import Picture
 from .psychometric import psychometric_function
 from .ratings import rating_shares
-from .rows import drawable, is_difference, is_share
+from .rows import drawable, is_difference, is_ratio
 from .strengths import strengths
 from .times import reaction_times
 
-OWN = ("preference", "share", "term", "accuracy at level", "threshold", "accuracy at confidence", "odds ratio")
+OWN = ("preference", "share", "term", "accuracy at level", "threshold", "accuracy at confidence")
 """Quantities that have a figure of their own kind, or none."""
 
 
@@ -46,10 +46,10 @@ def pictures_of(result: Result, *, chance: float | None = None, points: pd.DataF
         found.append(calibration(result, chance=chance))
     found += [against_null(result, quantity) for quantity in paired]
     for quantity in _generic(result, paired):
-        if is_difference(quantity):
+        if is_difference(quantity) or is_ratio(quantity):
             found.append(contrast_forest(result, quantity))
         else:
-            line = chance if is_share(quantity) else None
+            line = chance if quantity.startswith("accuracy") else None
             found.append(level_means(result, quantity, chance=line, points=points))
     if result.points is not None and {"label", "seconds"} <= set(result.points.columns):
         found.append(reaction_times(result))

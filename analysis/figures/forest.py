@@ -13,8 +13,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from .. import format as write
 from ..results import Estimate, Result
 from .picture import Picture, render
-from .rows import aside, bounds, described, in_percent, is_share, mark, named, needed, span, told
+from .rows import aside, axis_title, bounds, described, in_percent, is_ratio, is_share, mark, named, needed, span, told
 from .style import INK, MUTED, PALETTE, PAPER, RC, WIDTH, palette, rows_only
+
+_ONE_TWO_FIVE = [step * 10.0**power for power in range(-6, 7) for step in (1, 2, 5)]
 
 
 def utility_forest(items: Sequence[Estimate], *, order: Sequence[str], baseline: str) -> Picture:
@@ -57,6 +59,8 @@ def _log_axis(axes: Axes, rows: Sequence[Estimate]) -> None:
     axes.set_xscale("log")
     step = 0.1 if high - low < 1.0 else 0.25 if high - low < 2 else 0.5
     ticks = [value for value in np.arange(step, high + step, step) if low <= value <= high]
+    if high / low > 6:
+        ticks = [value for value in _ONE_TWO_FIVE if low <= value <= high]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -67,13 +71,14 @@ def contrast_forest(
     result: Result,
     quantities: str | Sequence[str],
     *,
-    null: float = 0.0,
+    null: float | None = None,
     alpha: float = 0.05,
     title: str = "",
     xlabel: str = "",
 ) -> Picture:
     """Draw contrasts with their intervals beside the line of no difference; a group of rows a quantity.
 
+    The line of no difference is at 0, of ratios at 1 on a logarithmic axis, unless `null` says otherwise.
     A filled mark: p (adjusted, where it was) is below `alpha`. A hollow one: it is not, or nothing was tested.
 
     Raises
@@ -84,12 +89,14 @@ def contrast_forest(
     asked = [quantities] if isinstance(quantities, str) else list(quantities)
     groups = [(quantity, needed(result, quantity)) for quantity in asked]
     share, items = is_share(asked[0]), [item for _, group in groups for item in group]
+    ratio = is_ratio(asked[0])
+    line = null if null is not None else 1.0 if ratio else 0.0
     alike = len({(item.n, item.unit) for item in items}) == 1
     heads = len(groups) if len(groups) > 1 else 0
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(WIDTH, 0.4 * (len(items) + heads) + 1.15), layout="constrained")
         axes = figure.subplots()
-        axes.axvline(null, color=INK, lw=1.0, zorder=1)
+        axes.axvline(line, color=INK, lw=1.0, zorder=1)
         row, places = 0, []
         for index, (quantity, group) in enumerate(groups):
             if heads:
@@ -100,12 +107,14 @@ def contrast_forest(
                 aside(axes, row, _contrast_text(item, share=share) + ("" if alike else f"  n = {item.n:,}"))
                 places.append((row, item.label))
                 row += 1
-        axes.set(ylim=(row - 0.4, -0.6), xlim=span(items, null))
+        axes.set(ylim=(row - 0.4, -0.6), xlim=span(items, line))
         axes.set_yticks(
             [place for place, _ in places], [label.replace(" - ", " \N{MINUS SIGN} ") for _, label in places]
         )
-        named_axis = xlabel or f"{asked[0][:1].upper()}{asked[0][1:]}{' (percentage points)' if share else ''}"
-        axes.set_xlabel(named_axis + (f", n = {items[0].n:,} {items[0].unit}" if alike else ""))
+        if ratio and min(item.value for item in items) > 0:
+            _log_axis(axes, items)
+        sample = f", n = {items[0].n:,} {items[0].unit}" if alike else ""
+        axes.set_xlabel((xlabel or axis_title(asked[0])) + sample)
         in_percent(axes, percent=share)
         rows_only(axes)
     title = title or asked[0][:1].upper() + asked[0][1:]

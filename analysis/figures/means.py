@@ -17,10 +17,11 @@ from .. import format as write
 from ..results import Estimate, Result
 from .cloud import draw_cloud
 from .picture import Picture, render
-from .rows import (  # fmt: skip
+from .rows import (
     aside,
     bounds,
     described,
+    digits_of,
     drawable,
     in_percent,
     is_share,
@@ -32,6 +33,7 @@ from .rows import (  # fmt: skip
     span,
     strip,
     told,
+    unit_of,
     vertical,
 )
 from .style import INK, MARKERS, PALETTE, RC, WIDTH, rows_only
@@ -88,16 +90,16 @@ def level_means(
         else:
             figure = _dodged(cells, raw, chance, limits, share)
         bottom = figure.axes[-1]
-        bottom.set_xlabel(xlabel or _axis_title(asked[0], share))
+        bottom.set_xlabel(xlabel or _axis_title(asked[0]))
     alt = f"{title}: " + told(items, lambda item: described(item, percent=share))
     if chance is not None:
         alt += f"; chance {write.percent(chance) if share else write.number(chance)}"
     return render(figure, f"{named(result.name)}_{named(asked[0])}", title, alt)
 
 
-def _axis_title(quantity: str, share: bool) -> str:
-    mean = re.split(r" of |, ", quantity)[0]
-    return f"{mean[:1].upper()}{mean[1:]}{' (%)' if share else ''}, mean with 95 % interval"
+def _axis_title(quantity: str) -> str:
+    mean, unit = re.split(r" of |, ", quantity)[0], unit_of(quantity)
+    return f"{mean[:1].upper()}{mean[1:]}{f' ({unit})' if unit else ''}, mean with 95 % interval"
 
 
 def _split(result: Result, quantity: str) -> _Cells:
@@ -189,7 +191,7 @@ def _one(
         else:
             draw_cloud(axes, values, row, style[0])
     mark(axes, item, row, style)
-    value = write.percent(item.value) if share else write.number(item.value)
+    value = write.percent(item.value) if share else write.number(item.value, digits_of(item.value))
     count = f"n = {item.n:,} {item.unit}"
     between = "   " if several else "\n"
     aside(axes, row, f"{value}  {bounds(item, percent=share)}{between}{count}", size=7.5 if several else 8)

@@ -16,6 +16,8 @@ from ..results import Estimate, Result
 from .style import INK, MUTED, PAPER, PERCENT
 
 SHARES = ("accuracy", "above chance", "share", "preference", "bias to agree", "right minus wrong")
+KINDS = {"accuracy": "accuracy", "median_ms": "response time"}
+"""Columns of points that hold values, and how the quantities they lie behind begin."""
 ASIDE = 1.02
 """Where text stands beside the rows, as a share of the panel's width."""
 
@@ -25,9 +27,31 @@ def is_share(quantity: str) -> bool:
     return quantity.startswith(SHARES)
 
 
+def is_ratio(quantity: str) -> bool:
+    """Say whether a quantity is a ratio, whose one means no difference."""
+    return "ratio" in quantity.split(" of ")[0].split()
+
+
+def unit_of(quantity: str) -> str:
+    """Return the unit of a quantity's axis: percent or points of shares, milliseconds of times, '' of plain numbers."""
+    if is_ratio(quantity):
+        return "1 = no difference"
+    if is_share(quantity):
+        return "percentage points" if is_difference(quantity) else "%"
+    return "ms" if quantity.startswith("response time") else ""
+
+
+def axis_title(quantity: str) -> str:
+    """Write a quantity with its unit as the title of an axis."""
+    unit = unit_of(quantity)
+    return f"{quantity[:1].upper()}{quantity[1:]}" + (f" ({unit})" if unit else "")
+
+
 def is_difference(quantity: str) -> bool:
     """Say whether a quantity is a gap, whose zero means no difference."""
-    return any(word in quantity for word in ("difference", "above", "minus", "less", "slope", "bias", "order"))
+    return bool(
+        {"difference", "above", "minus", "less", "slope", "bias", "order"} & set(quantity.replace(",", "").split())
+    )
 
 
 def drawable(items: Sequence[Estimate]) -> list[Estimate]:
@@ -53,13 +77,19 @@ def needed(result: Result, quantity: str) -> list[Estimate]:
 def raw_points(result: Result, points: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return raw points with columns `label` and `value` (and perhaps `quantity`); empty where there are none.
 
-    A column `condition` stands for `label` and `accuracy` for `value`, as in the points of the means of participants.
+    A column `condition` stands for `label`, and `accuracy` or `median_ms` for `value`, as in the points that analyses give;
+    then the points stand behind quantities of accuracy, or of response time, alone.
     """
     table = result.points if points is None else points
     if table is None:
         return pd.DataFrame({"label": [], "value": []})
-    names = {"condition": "label", "accuracy": "value"}
-    table = table.rename(columns={old: new for old, new in names.items() if new not in table.columns})
+    if "label" not in table.columns:
+        table = table.rename(columns={"condition": "label"})
+    if "value" not in table.columns:
+        for column, kind in KINDS.items():
+            if column in table.columns:
+                table = table.rename(columns={column: "value"}).assign(kind=kind)
+                break
     if not {"label", "value"} <= set(table.columns):
         return pd.DataFrame({"label": [], "value": []})
     return table
@@ -68,6 +98,8 @@ def raw_points(result: Result, points: pd.DataFrame | None = None) -> pd.DataFra
 def points_behind(table: pd.DataFrame, item: Estimate) -> np.ndarray:
     """Return the finite raw values behind one estimate, (n,)."""
     mine = table["label"].astype(str) == item.label
+    if "kind" in table.columns and not item.quantity.startswith(str(table["kind"].iloc[0]) if len(table) else ""):
+        return np.empty(0)
     if "quantity" in table.columns:
         mine &= table["quantity"] == item.quantity
     values = table.loc[mine, "value"].to_numpy(dtype=float)
@@ -95,11 +127,20 @@ def mark(axes: Axes, item: Estimate, row: float, style: tuple[str, str], *, holl
     )
 
 
+def digits_of(value: float) -> int:
+    """Return how many decimals a number of its size needs."""
+    return 2 if not abs(value) >= 100 else 0
+
+
 def bounds(item: Estimate, *, percent: bool) -> str:
     """Write an interval, in percent where asked; 'no interval' where there is none."""
     if not np.isfinite(item.low) or not np.isfinite(item.high):
         return "no interval"
-    return write.interval(item.low, item.high, 1, scale=100) if percent else write.interval(item.low, item.high)
+    return (
+        write.interval(item.low, item.high, 1, scale=100)
+        if percent
+        else write.interval(item.low, item.high, digits_of(item.value))
+    )
 
 
 def aside(axes: Axes, row: float, text: str, *, size: float = 8.0) -> None:
@@ -139,7 +180,7 @@ def told(items: Sequence[Estimate], text: Callable[[Estimate], str]) -> str:
 
 def described(item: Estimate, *, percent: bool) -> str:
     """Write value, interval and n of one estimate."""
-    value = write.percent(item.value) if percent else write.number(item.value)
+    value = write.percent(item.value) if percent else write.number(item.value, digits_of(item.value))
     return f"{value} {bounds(item, percent=percent)}, n = {item.n:,} {item.unit}"
 
 

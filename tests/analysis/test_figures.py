@@ -302,6 +302,27 @@ def test_a_result_gets_the_figures_of_its_quantities():
     assert [picture.name for picture in figures.pictures_of(psychometric())] == ["psychometric_psychometric"]
 
 
+def test_ratios_stand_beside_one_and_times_have_their_unit():
+    quantities = {"response time of condition": 1800.0, "response time ratio of condition": 1.2}
+    items = [estimate(q, name, v, low=0.9 * v, high=1.1 * v) for q, v in quantities.items() for name in NAMES]
+    medians = pd.DataFrame({"condition": NAMES, "participant_id": "p1", "median_ms": 1750.0})
+    found = Result(name="reaction_time", title="", role="secondary", method="", estimates=tuple(items), points=medians)
+    means, ratios = figures.pictures_of(found, chance=0.5)
+    assert "Response time (ms), mean with 95 % interval" in said(means)
+    assert not any("chance" in text for text in said(means))
+    assert "Response time ratio of condition (1 = no difference), n = 24 participants" in said(ratios)
+
+
+def test_raw_points_of_one_kind_never_stand_behind_another():
+    from analysis.figures.rows import points_behind, raw_points
+
+    medians = pd.DataFrame({"condition": ["none"], "median_ms": [1750.0]})
+    found = Result(name="x", title="", role="secondary", method="", points=medians)
+    table = raw_points(found)
+    assert points_behind(table, estimate("response time of condition", "none", 1800.0)).tolist() == [1750.0]
+    assert not len(points_behind(table, estimate("share of times left out", "none", 0.1)))
+
+
 def test_a_result_without_numbers_gets_no_figure():
     refused = Result(name="crossed", title="", role="primary", method="", flags=("separation",))
     nothing = Result(name="x", title="", role="primary", method="", estimates=(estimate("accuracy", "a", np.nan),) * 2)
