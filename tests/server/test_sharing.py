@@ -121,7 +121,9 @@ def test_a_deadlock_of_two_processes_is_run_again_and_both_are_stored(on_postgre
 
     futures = [first.writer.submit(crossing("a", "b")), second.writer.submit(crossing("b", "a"))]
     assert [future.result(60) for future in futures] == [None, None]
-    assert sum(runs.values()) == 3, "PostgreSQL ends one of the two; that one is run again"
+    assert sum(runs.values()) >= 3, (
+        "PostgreSQL ends one of the two; that one is run again, and may meet the other again"
+    )
     with first.read() as connection:
         values = connection.execute(select(meta.c.value).where(meta.c.name.in_(["a", "b"]))).scalars().all()
     assert values == ["xx", "xx"]
