@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .load import Study
+from .load_study import Study
 from .models.participant_means import participant_means
 from .models.utility import utility
 from .results import Result
@@ -47,7 +47,7 @@ def flow(study: Study) -> pd.DataFrame:
     for name, kind, members in steps:
         counts = members["condition"].value_counts()
         rows.append(
-            {"step": name, "kind": kind, TOTAL: len(members)} | {c: int(counts.get(c, 0)) for c in study.conditions}
+            {"step": name, "kind": kind, TOTAL: len(members)} | {c: int(counts.get(c, 0)) for c in study.groups}
         )
     return pd.DataFrame(rows)
 
@@ -80,8 +80,8 @@ def with_and_without(study: Study, formula: str) -> pd.DataFrame:
 
 def _summary(study: Study, formula: str, *, exclusions: bool) -> Mapping[str, dict[str, Any]]:
     trials = study.answers(exclusions=exclusions)
-    means = participant_means(trials, baseline=study.baseline)
-    ratios = utility(trials, baseline=study.baseline, bootstrap=0)
+    means = participant_means(trials, baseline=str(study.baseline))
+    ratios = utility(trials, baseline=str(study.baseline), bootstrap=0)
     rows: dict[str, dict[str, Any]] = {
         item.label: {"n": item.n, "accuracy": item.value} for item in means.of("accuracy")
     }

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import format as write
 from .exclusions import TOTAL
-from .load import Study
+from .load_study import Study
 from .models.utility import FORMULAS
 from .results import Estimate, Result
 
@@ -51,7 +51,7 @@ def accuracy_table(result: Result, order: Sequence[str]) -> Table:
         caption="Accuracy of participants",
         header=("Condition", "n", "Mean", "95 % interval", "SD", "Median"),
         rows=rows,
-        frame=_frame(items),
+        frame=frame_of(items),
         note="One number a participant: the share of test answers that match the model's output.",
     )
 
@@ -72,7 +72,7 @@ def session_table(result: Result, order: Sequence[str], *, seen: bool) -> Table:
         caption="Accuracy after each session, mean and 95 % interval",
         header=("Condition", *header),
         rows=tuple(rows),
-        frame=_frame(items),
+        frame=frame_of(items),
     )
 
 
@@ -84,6 +84,7 @@ def contrast_table(result: Result, *, name: str, caption: str) -> Table:
         rows.append(
             (
                 item.label,
+                f"{item.n:,}",
                 f"{write.points(item.value)} {_percent_interval(item)}",
                 f"{write.number(ratio.value)} {write.interval(ratio.low, ratio.high)}",
                 write.test(ratio),
@@ -94,9 +95,9 @@ def contrast_table(result: Result, *, name: str, caption: str) -> Table:
     return Table(
         name=name,
         caption=caption,
-        header=("Condition", "Difference in points [95 %]", "Odds ratio [95 %]", "Test", "p", "p (Holm)"),
+        header=("Condition", "n (trials)", "Difference in points [95 %]", "Odds ratio [95 %]", "Test", "p", "p (Holm)"),
         rows=tuple(rows),
-        frame=_frame(result.estimates),
+        frame=frame_of(result.estimates),
         note="Difference: model-based accuracy, averaged over sessions, in percentage points.",
     )
 
@@ -111,6 +112,7 @@ def utility_table(result: Result, order: Sequence[str], baseline: str) -> Table:
         for formula in FORMULAS:
             items = {item.interval: item for item in result.of(f"utility ({formula})") if item.label == name}
             main = items["log-delta"]
+            cells += [f"{main.n:,}"] if formula == FORMULAS[0] else []
             cells.append(f"{write.number(main.value)} {write.interval(main.low, main.high)}")
             if formula == "ratio_of_means":
                 cells += [_bounds(items.get("Fieller")), _bounds(items.get("bootstrap over participants"))]
@@ -120,6 +122,7 @@ def utility_table(result: Result, order: Sequence[str], baseline: str) -> Table:
         caption="Utility: accuracy relative to the baseline",
         header=(
             "Condition",
+            "n",
             "ratio_of_means [log-delta]",
             "[Fieller]",
             "[bootstrap]",
@@ -127,7 +130,7 @@ def utility_table(result: Result, order: Sequence[str], baseline: str) -> Table:
             "trapezoid [log-delta]",
         ),
         rows=tuple(rows),
-        frame=_frame(result.estimates),
+        frame=frame_of(result.estimates),
         note="1 = no difference. Two conditions share one baseline: never compare them by overlap of their intervals.",
     )
 
@@ -155,7 +158,7 @@ def omnibus_table(result: Result) -> Table:
         caption="Analysis of variance on participant means (as published)",
         header=("Test", "F", "p", "η²", "partial η²", "ω²", "N"),
         rows=tuple(rows),
-        frame=_frame(result.of("omnibus")),
+        frame=frame_of(result.of("omnibus")),
         note="η² = SS condition / SS total; in a one-way design partial η² is the same; ω² = df₁(F − 1) / (df₁(F − 1) + N).",
     )
 
@@ -183,7 +186,7 @@ def comparison_table(result: Result) -> Table:
         caption="Comparisons with the baseline (as published)",
         header=("Contrast", "Difference in points [Dunnett]", "p (Dunnett)", "p (Tukey HSD)", "Welch t", "p (Holm)"),
         rows=tuple(rows),
-        frame=_frame([*result.of("Tukey HSD"), *result.of("Dunnett"), *result.of("Welch t, Holm")]),
+        frame=frame_of([*result.of("Tukey HSD"), *result.of("Dunnett"), *result.of("Welch t, Holm")]),
         note="All pairs of conditions by Tukey's HSD are in tables/comparisons.csv.",
     )
 
@@ -197,6 +200,7 @@ def split_table(result: Result, order: Sequence[str]) -> Table:
         rows.append(
             (
                 name,
+                f"{gap.n:,}",
                 f"{write.percent(right.value)} {_percent_interval(right)}",
                 f"{write.percent(wrong.value)} {_percent_interval(wrong)}",
                 f"{write.points(gap.value)} {_percent_interval(gap)}",
@@ -207,9 +211,9 @@ def split_table(result: Result, order: Sequence[str]) -> Table:
     return Table(
         name="model_split",
         caption="Accuracy where the model was right and where it was wrong",
-        header=("Condition", "Model right [95 %]", "Model wrong [95 %]", "Right − wrong, points", "Paired t", "p"),
+        header=("Condition", "n", "Model right [95 %]", "Model wrong [95 %]", "Right − wrong, points", "Paired t", "p"),
         rows=tuple(rows),
-        frame=_frame(result.estimates),
+        frame=frame_of(result.estimates),
         note="A person who assumes that the model is right scores high on the left and low on the right.",
     )
 
@@ -296,7 +300,7 @@ def link_table(result: Result) -> Table:
             "Smallest possible p",
         ),
         rows=tuple(rows),
-        frame=_frame(result.estimates),
+        frame=frame_of(result.estimates),
         note="Positive: the better the score, the more useful to people. In brackets after the range: the method whose removal moves the coefficient most.",
     )
 
@@ -363,7 +367,7 @@ def item_table(result: Result) -> Table:
         caption="Accuracy by item, hardest first",
         header=("Item", "Answers", "Accuracy", "95 % interval (Wilson)"),
         rows=rows,
-        frame=_frame(result.estimates),
+        frame=frame_of(result.estimates),
     )
 
 
@@ -375,5 +379,6 @@ def participants_frame(result: Result, study: Study) -> pd.DataFrame:
     return points.sort_values(["condition", "accuracy"], key=lambda c: c.map(order) if c.name == "condition" else c)
 
 
-def _frame(items: Sequence[Estimate]) -> pd.DataFrame:
+def frame_of(items: Sequence[Estimate]) -> pd.DataFrame:
+    """Return estimates as a tidy frame, full precision, for the CSV of a table."""
     return Result(name="", title="", role="descriptive", method="", estimates=tuple(items)).table()
