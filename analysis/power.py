@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.registry import LimenError
 
-from .power_assume import Decision
+from .power_assume import Decision, named
 from .power_curve import Curve, Point, detectable
 from .power_data import Assumed, simulate
 from .results import NAN, Result
@@ -99,7 +99,7 @@ def p_value(frame: pd.DataFrame, assumed: Assumed, decision: Decision) -> float:
     float
         NaN if the fit failed or the contrast was refused.
     """
-    result, quantity, label = _analysed(frame, assumed)
+    result, (quantity, label) = _analysed(frame, assumed), named(assumed.shape, assumed.contrast)
     if decision.direction == "two-sided":
         return _tested(result, quantity, label, decision.correction == "holm")
     p = _tested(result, quantity, label, adjusted=False)
@@ -118,35 +118,26 @@ def _tested(result: Result, quantity: str, label: str, adjusted: bool) -> float:
     return float(p)
 
 
-def _analysed(frame: pd.DataFrame, assumed: Assumed) -> tuple[Result, str, str]:
-    """Run the analysis of the protocol's card: its result, and the quantity and label of the primary contrast."""
+def _analysed(frame: pd.DataFrame, assumed: Assumed) -> Result:
+    """Run the analysis of the protocol's card as the report does."""
     shape, level, reference = assumed.shape, assumed.contrast.level, assumed.contrast.reference
     if shape.analysis == "utility" and reference is not None:
         from .models.mixed_model import mixed_model
 
-        return mixed_model(frame, baseline=reference), "accuracy difference", level
+        return mixed_model(frame, baseline=reference)
     if shape.analysis == "agreement":
         from .models.agreement import agreement
 
-        if reference is None:
-            return agreement(frame, baseline=level, chance=shape.chance), "accuracy", level
-        return (
-            agreement(frame, baseline=reference, chance=shape.chance),
-            "accuracy difference",
-            f"{level} - {reference}",
-        )
+        return agreement(frame, baseline=reference or level, chance=shape.chance)
     if shape.analysis == "preference":
         from .models.preference import preference
 
-        return preference(frame, reference=reference), "strength difference", f"{level} - {reference}"
+        return preference(frame, reference=reference)
     from .models.crossed import crossed
 
     names = None if reference is None else {shape.factor: reference}
     chance = shape.chance if reference is None else None
-    result = crossed(frame, formula=shape.formula, chance=chance, references=names)
-    if reference is None:
-        return result, f"above chance of {shape.factor}", level
-    return result, f"accuracy difference of {shape.factor}", f"{level} - {reference}"
+    return crossed(frame, formula=shape.formula, chance=chance, references=names)
 
 
 def simulated_p(task: Task, scale: float, number: int) -> float:

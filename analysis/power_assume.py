@@ -36,6 +36,19 @@ class Decision:
     source: str = "study file, key 'analysis.primary'"
 
 
+def named(shape: Shape, contrast: Contrast) -> tuple[str, str]:
+    """Return quantity and label under which the report's analysis gives a contrast."""
+    if shape.analysis == "utility" and contrast.reference is not None:
+        return "accuracy difference", contrast.level
+    if shape.analysis == "agreement":
+        return ("accuracy", contrast.level) if contrast.reference is None else ("accuracy difference", contrast.label)
+    if shape.analysis == "preference":
+        return "strength difference", contrast.label
+    if contrast.reference is None:
+        return f"above chance of {shape.factor}", contrast.level
+    return f"accuracy difference of {shape.factor}", contrast.label
+
+
 class Primary(Frozen):
     """The key `analysis.primary` of a study file, where it is a mapping."""
 

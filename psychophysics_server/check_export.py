@@ -210,7 +210,7 @@ def _known(provenance: dict[str, Any], tables: dict[str, pd.DataFrame]) -> froze
 
 def _researchers_own(provenance: dict[str, Any]) -> frozenset[str]:
     """Texts of the study file: a contact address in it belongs to the researchers."""
-    own = (provenance.get(name) for name in ("study_file", "protocol", "packages", "title"))
+    own = (provenance.get(name) for name in ("study_file", "protocol", "packages", "title", "plan"))
     return frozenset(text for part in own for _, text in texts_in({"": part}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,22 @@ from .storage_cli import COMMANDS as STORAGE_COMMANDS
 from .terminal import existing, open_console, print_rows, print_table, study_options
 
 
-@click.group()
+class Extended(click.Group):
+    """A group to which later packages add commands, as entry points of `limen.study`, loaded when called or listed."""
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group="limen.study")}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *self._points()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        own = super().get_command(context, name)
+        point = self._points().get(name)
+        return own if own is not None or point is None else point.load()
+
+
+@click.group(cls=Extended)
 def study() -> None:
     """Protocols; serve a study, simulate people, export."""
 

@@ -25,6 +25,7 @@ from .frozen import FrozenStudy
 from .guard import data_leak, refuse_leaks, texts_in
 from .kinds import EXCLUDED, MAIN, MODEL, Kinds
 from .people import BATCH, UNFINISHED, PersonRows, people
+from .plan import frozen_plan
 from .psych_ds import description, file_name
 from .records import EXPORT_SCHEMA, SOURCES, SessionRow
 from .rows import as_json
@@ -248,6 +249,7 @@ def _write_facts(draft: Path, kinds: Kinds, sheets: dict[str, Sheet], facts: dic
         "study_file": study.file.model_dump(mode="json"),
         "protocol": json.loads(study.artifact.file("protocol.json").read_text(encoding="utf-8")),
         "files": files,
+        **({"plan": plan} if (plan := frozen_plan(study.artifact)) else {}),
         **facts,
         **environment(),
     }
@@ -260,7 +262,11 @@ def _write_facts(draft: Path, kinds: Kinds, sheets: dict[str, Sheet], facts: dic
         version=str(study.file.version),
         kinds=kinds.all,
     )
-    own = {text for name in ("study_file", "protocol", "parents", "packages") for _, text in texts_in(provenance[name])}
+    own = {
+        text
+        for name in ("study_file", "protocol", "parents", "packages", "plan")
+        for _, text in texts_in(provenance.get(name))
+    }
     known = frozenset({*guard.known, *own, described["name"], study.file.title})
     for name, held in (("provenance.json", provenance), ("dataset_description.json", described)):
         if found := data_leak(held, known=known, private=guard.private):
