@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bench.registry import LimenError, registered
 
 from ..people import mean_estimate
-from ..results import Estimate, Result, holm
+from ..results import Estimate, Result
+from ._people_gaps import by_holm, gap
 from .crossed import UNITS, crossed
 
 TITLE = "Response times"
@@ -145,9 +145,7 @@ def _medians(
             for item in fitted
             if _factor(item) == factor
         ]
-        rule = "Holm" if len(gaps) > 1 else "none, one comparison"
-        adjusted = zip(gaps, holm(item.p for item in gaps), strict=True)
-        found += [replace(item, p_adjusted=p, adjustment=rule) for item, p in adjusted]
+        found += by_holm(gaps)
     if "condition" not in data.columns:
         return found, None
     points = data.groupby(["condition", "participant"], sort=True)["rt_ms"].median().rename("median_ms").reset_index()
@@ -160,23 +158,10 @@ def _factor(item: Estimate) -> str | None:
 
 
 def _median_gap(medians: pd.DataFrame, first: str, second: str, *, factor: str, level: float) -> Estimate:
-    both = medians[[first, second]].dropna()
-    paired = len(both) >= 2
-    quantity, label = f"response time ratio of {factor}, by medians", f"{first} / {second}"
-    one, other = (both[name] if paired else medians[name].dropna() for name in (first, second))
-    n = len(both) if paired else len(one) + len(other)
-    if min(len(one), len(other)) < 2:
-        return Estimate(quantity=quantity, label=label, value=math.nan, n=n, flags=("one_participant",))
-    gap = float(one.mean() - other.mean())
-    if np.ptp(one - other if paired else np.concatenate([one - one.mean(), other - other.mean()])) < 1e-12:
-        return Estimate(quantity=quantity, label=label, value=math.exp(gap), n=n, flags=("no_spread",))
-    test = stats.ttest_rel(one, other) if paired else stats.ttest_ind(one, other, equal_var=False)
-    bounds = test.confidence_interval(level)
-    return Estimate(
-        quantity=quantity, label=label, value=math.exp(gap), low=math.exp(bounds.low), high=math.exp(bounds.high), level=level,
-        interval="paired t of log medians" if paired else "Welch t of log medians", statistic="t",
-        statistic_value=float(test.statistic), df=(float(test.df),), p=float(test.pvalue), n=n, extra={"log": gap},
-    )  # fmt: skip
+    item = gap(medians, first, second, f"response time ratio of {factor}, by medians", level)
+    how = f"{item.interval} of log medians" if item.interval else ""
+    values = {name: math.exp(getattr(item, name)) for name in ("value", "low", "high")}
+    return replace(item, label=f"{first} / {second}", interval=how, extra={"log": item.value}, **values)  # type: ignore[arg-type]
 
 
 def _apart(fitted: Sequence[Estimate], medians: Sequence[Estimate]) -> list[str]:
