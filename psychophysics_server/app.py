@@ -165,9 +165,12 @@ def create_app(config: ServerConfig) -> Flask:
     LimenError
         If a secret is an example or short or debugging is on outside development, or the data base cannot be opened.
     """
+    from .saves import Saves
+
     refuse_to_start(config)
     app = Flask(__name__, static_folder=str(config.static.resolve()), static_url_path="/static")
     app.extensions["limen"] = Server(config)
+    app.wsgi_app = Saves(app.wsgi_app, app, app.extensions["limen"])  # type: ignore[method-assign]
     secure(app, config)
     app.wsgi_app = Files(app.wsgi_app, config.library, config.static / "dist", tls=config.behind_proxy)  # type: ignore[method-assign]
     register_routes(app)

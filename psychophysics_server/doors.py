@@ -6,6 +6,8 @@ import threading
 
 from .frozen import FrozenStudy
 
+Door = tuple[str, FrozenStudy]
+"""Session and study version that a token opens."""
 LARGEST = 20_000
 """Tokens kept; about 5 MB."""
 
@@ -18,10 +20,10 @@ class Doors:
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[str, FrozenStudy]] = {}
+        self._held: dict[str, Door] = {}
         self._lock = threading.Lock()
 
-    def get(self, hashed: str) -> tuple[str, FrozenStudy] | None:
+    def get(self, hashed: str) -> Door | None:
         """Return the session and study version of a token's hash, or None if it was not seen."""
         with self._lock:
             held = self._held.pop(hashed, None)

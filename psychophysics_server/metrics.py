@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask
 from sqlalchemy import func, select
 
+from .append import Appended
 from .db import Database
 from .tables import alarms, codes, sessions
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-SAVE = "participant.events_append"
-"""The endpoint whose answer is an acknowledgement."""
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several processes add up; `limen study serve --workers` sets it."""
 
@@ -57,12 +56,11 @@ class Metrics:
         self.commit.observe(seconds)
         self.group.observe(jobs)
 
-    def answered(self, endpoint: str | None, response: Response, seconds: float) -> None:
-        """Count a request; what it stored is in `g.appended`."""
-        self.requests.labels(str(response.status_code)).inc()
+    def answered(self, status: int, seconds: float, done: Appended | None) -> None:
+        """Count a request, and what became of its batch if it was a save."""
+        self.requests.labels(str(status)).inc()
         self.queue.set(self._database.writer.waiting)
-        done = g.get("appended")
-        if endpoint != SAVE or done is None:
+        if done is None:
             return
         self.acknowledgement.observe(seconds)
         self.saves.inc(done.stored)

@@ -9,13 +9,16 @@ import os
 import re
 import secrets
 import time
+from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
 from sqlalchemy import Connection, update
 
 from .app import Refusal, server
+from .append import Appended
 from .db import Busy, WriteFailed, insert_once
+from .doors import Door
 from .metrics import metrics_of
 from .sessions import token_hash
 from .tables import meta
@@ -25,8 +28,9 @@ READY_S = 5.0
 """A server whose data base needs longer than this for one row is not ready."""
 TOKEN = "LIMEN_METRICS_TOKEN"
 """Environment: whoever sends it as a bearer token may read the metrics from anywhere."""
+METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"})
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _log = logging.getLogger("psychophysics_server.requests")
 
 
@@ -98,31 +102,36 @@ def _bearer() -> str:
 def _begin() -> None:
     g.began = time.perf_counter()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 @operations.after_app_request
 def _end(response: Response) -> Response:
-    """Count the request and write its line: the route as it is declared, never what was typed."""
-    seconds = time.perf_counter() - g.get("began", time.perf_counter())
-    counted = metrics_of(current_app)
-    if counted is not None:
-        counted.answered(request.endpoint, response, seconds)
-    response.headers["X-Request-ID"] = g.get("request_id", "")
-    if _log.isEnabledFor(logging.INFO):
-        _log.info("answered", extra=_facts(response, seconds))
+    """Count the request and write its line."""
+    response.headers["X-Request-ID"] = name = g.get("request_id", "")
+    token, running = _bearer(), server()
+    note(
+        current_app,
+        request=name,
+        method=request.method if request.method in METHODS else "other",
+        route=None if request.url_rule is None else request.url_rule.rule,
+        status=response.status_code,
+        door=running.doors.get(token_hash(token)) if token else None,
+        began=g.get("began", time.perf_counter()),
+        appended=g.get("appended"),
+    )
     return response
 
 
-def _facts(response: Response, seconds: float) -> dict[str, object]:
-    token, running = _bearer(), server()
-    door = running.doors.get(token_hash(token)) if token else None
-    return {
-        "request": g.get("request_id"),
-        "study": running.study.file.study if door is None else door[1].file.study,
-        "session": None if door is None else door[0],
-        "method": request.method if request.method in {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other",
-        "route": None if request.url_rule is None else request.url_rule.rule,
-        "status": response.status_code,
-        "ms": round(1000 * seconds, 3),
-    }
+def note(app: Flask, *, status: int, door: Door | None, began: float, appended: Appended | None, **facts: Any) -> None:
+    """Count a request and write its line: the route as it is declared, never what was typed."""
+    seconds = time.perf_counter() - began
+    counted = metrics_of(app)
+    if counted is not None:
+        counted.answered(status, seconds, appended)
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    study = app.extensions["limen"].study if door is None else door[1]
+    session = None if door is None else door[0]
+    told = {"study": study.file.study, "session": session, "status": status, "ms": round(1000 * seconds, 3)}
+    _log.info("answered", extra={**told, **facts})

@@ -24,6 +24,7 @@ from .frozen import FrozenStudy
 from .lifecycle import DEVICE
 from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
+from .saves import FAULT
 from .security import content_policy
 from .sessions import Entry, authenticate, open_session, token_hash, view
 from .signing import check as check_signature
@@ -215,7 +216,9 @@ def session_view() -> Response:
 
 @participant.post("/api/events")
 def events_append() -> tuple[Response, int]:
-    """Store a batch and acknowledge it after the commit."""
+    """Store a batch and acknowledge it after the commit; plain saves are answered by `saves.Saves` before this."""
+    if FAULT in request.environ:
+        raise request.environ[FAULT]
     token = _bearer()
     session, study = _door(token)
     batch = _body(EventsRequest).events

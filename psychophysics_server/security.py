@@ -53,6 +53,16 @@ def content_policy(*, form_action: str = "'none'", frame_ancestors: str = "'none
     )
 
 
+def fixed_headers(*, tls: bool = False) -> list[tuple[str, str]]:
+    """Return the headers of an answer in JSON that are the same for all of them."""
+    more = {
+        "Content-Type": "application/json",
+        "Content-Security-Policy": content_policy(),
+        "Cache-Control": "no-store",
+    }
+    return [*HEADERS.items(), *more.items(), *([("Strict-Transport-Security", HSTS)] if tls else [])]
+
+
 def _weak(key: str, shortest: int) -> bool:
     return key.lower() in EXAMPLE_KEYS or len(key) < shortest or len(set(key)) < 6
 

@@ -25,9 +25,9 @@ from .db import Database
 from .engines import database_url, is_sqlite
 from .logs import Form, configuration
 from .metrics import SHARED
-from .worker import PatientWorker
+from .worker import PatientWorker, QuietLogger
 
-THREADS = 16
+THREADS = 48
 
 
 class Embedded(BaseApplication):
@@ -98,6 +98,7 @@ def serve(
         "keepalive": 15,
         "loglevel": "warning",
         "accesslog": None,
+        "logger_class": QuietLogger,
         "control_socket_disable": True,
         "proc_name": "limen",
         "when_ready": lambda _: announce(),

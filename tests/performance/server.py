@@ -287,7 +287,7 @@ def bots_text(name: str, row: dict[str, Any]) -> str:
 TEMPLATE = """## The experiment server
 
 Written by `tests/performance/server.py` on {date} ({machine}; the load generator shares them). A save is one trial in one
-`POST /api/events`, answered after a commit that is synced in full; `limen study serve` runs as it is, one process with 16 threads
+`POST /api/events`, answered after a commit that is synced in full; `limen study serve` runs as it is, one process with 48 threads
 on SQLite or PostgreSQL. oTree is {version}, its production server on SQLite with a form app of 20 pages; its rate is of submits, each
 a POST and the GET of the next page, its latencies are of the POST alone. Latencies in ms.
 
