@@ -40,20 +40,40 @@ def read_rounds(export: str | Path, *, exclusions: bool = True) -> pd.DataFrame:
     LimenError
         If the folder is no export with strokes, or no round is left.
     """
+    rounds = read_part(export, "strokes", text={"strokes", "picture", "oracle"}, exclusions=exclusions)
+    if rounds.empty:
+        raise LimenError(
+            f"{Path(export).name}: no round of a finished, not excluded person is left, so there are no maps."
+        )
+    return rounds
+
+
+def read_part(export: str | Path, part: str, *, text: set[str], exclusions: bool = True) -> pd.DataFrame:
+    """Read a file of an export that has a row an answer: those of test trials, of finished people of one kind.
+
+    Parameters
+    ----------
+    part : 'strokes' or 'drawings'
+    text : columns that are text in this file alone
+    exclusions : whether excluded people are left out
+
+    Raises
+    ------
+    LimenError
+        If the folder is no export with such a file.
+    """
     folder = Path(export)
-    strokes, main, people = (_one(folder, part) for part in ("strokes", "", "sessions"))
-    rounds = read_table(strokes, text=text_columns() | {"strokes", "picture", "oracle"})
+    own, main, people = (_one(folder, name) for name in (part, "", "sessions"))
+    rows = read_table(own, text=text_columns() | text)
     extra = sorted(folder.glob("data/study-*_description-excluded_data.csv"))
     answers = pd.concat([read_table(file, text=text_columns()) for file in (main, *extra)], ignore_index=True)
     sessions = read_sessions(read_table(people, text=text_columns()), people.name)
     source, _ = one_source(sessions)
     fitting = sessions[(sessions["source"] == source) & sessions["finished"] & ~(sessions["excluded"] & exclusions)]
     facts = answers.drop_duplicates("row_id").set_index("row_id")[["phase", "is_catch"]]
-    rounds = rounds.join(facts, on="row_id")
-    catch = rounds["is_catch"].map(lambda value: str(value).strip().lower() in ("true", "1", "1.0"))
-    kept = rounds[(rounds["phase"] == "test") & ~catch & rounds["participant_id"].isin(fitting["participant_id"])]
-    if kept.empty:
-        raise LimenError(f"{folder.name}: no round of a finished, not excluded person is left, so there are no maps.")
+    rows = rows.join(facts, on="row_id")
+    catch = rows["is_catch"].map(lambda value: str(value).strip().lower() in ("true", "1", "1.0"))
+    kept = rows[(rows["phase"] == "test") & ~catch & rows["participant_id"].isin(fitting["participant_id"])]
     return kept.reset_index(drop=True)
 
 
@@ -62,7 +82,8 @@ def _one(folder: Path, part: str) -> Path:
     found = [f for f in sorted(folder.glob(f"data/{pattern}")) if part or "_description-" not in f.name]
     if len(found) != 1:
         raise LimenError(
-            f"{folder}: {len(found)} files data/{pattern}; an export of a reveal game (limen study export) has one."
+            f"{folder}: {len(found)} files data/{pattern}; "
+            f"{'an export of a drawing study' if part == 'drawings' else 'an export of a reveal game'} (limen study export) has one."
         )
     return found[0]
 

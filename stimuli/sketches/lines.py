@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -38,9 +37,9 @@ def ink(strokes: Sequence[np.ndarray], side: int, pen: float = 0.02) -> np.ndarr
     half = width / 2
     for stroke in strokes:
         points = [(float(x) * fine, float(y) * fine) for x, y in stroke]
-        for start, end in pairwise(points):
-            draw.line([start, end], fill=255, width=width)
-        for x, y in points:
+        if len(points) > 1:
+            draw.line(points, fill=255, width=width, joint="curve")
+        for x, y in (points[0], points[-1]):
             draw.ellipse([x - half, y - half, x + half, y + half], fill=255)
     cells = np.asarray(paper, dtype=np.float32).reshape(side, FINE, side, FINE)
     return np.asarray(cells.mean(axis=(1, 3)) / 255, dtype=np.float32)
