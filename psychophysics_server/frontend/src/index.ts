@@ -180,7 +180,8 @@ async function main(): Promise<void> {
     } catch (error) {
       if (error instanceof ApiError && typeof error.data.code === "string") return showNoPlace(shell, error);
       const body = error instanceof Error ? error.message : String(error);
-      await shell.message("trouble", { title: words.trouble.title, body }, words.trouble.retry);
+      const paused = error instanceof ApiError && error.slug === "paused";
+      await shell.message("trouble", { title: paused ? words.trouble.paused : words.trouble.title, body }, words.trouble.retry);
     }
   }
 }
