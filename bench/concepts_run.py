@@ -19,9 +19,10 @@ from .engine import Activations, Engine
 from .engine.randomise import reinitialised
 from .features import Fits, keep_features, keep_pictures, keep_visuals
 from .images import picture_hash
+from .occlusions import keep_occlusions
 from .plan import Method, Plan, concept_label, expand, expand_dictionaries, expand_metrics, untrained
 from .records import Score
-from .registry import ATTRIBUTIONS, VISUALIZATIONS
+from .registry import ATTRIBUTIONS, VISUALIZATIONS, LimenError
 from .store import Artifact, Draft, artifact_key
 
 
@@ -38,6 +39,10 @@ class ConceptsRun:
     def __init__(self, plan: Plan, cells: Cells, engines: Mapping[str, Engine]) -> None:
         assert plan.concepts is not None
         self.plan, self.spec, self.cells, self.engines = plan, plan.concepts, cells, engines
+        if self.spec.occlusions is not None and not self.spec.features:
+            raise LimenError(
+                f"plan '{plan.name}', key 'concepts.occlusions': given without `features: true`, which says what each atom favours."
+            )
         self.fits = expand_dictionaries(self.spec)
         self.metrics = expand_metrics(self.spec.metrics, "dictionary", "metrics")
         self.attributions = expand(self.spec.attributions, ATTRIBUTIONS, "attributions")
@@ -80,7 +85,7 @@ class ConceptsRun:
     def count(self) -> int:
         """How many cells there are."""
         scores = len(self.attributions) * (1 + len(self.asked)) + len(self.asked) + len(self.metrics)
-        scores += self.spec.features + len(self.visualizations)
+        scores += self.spec.features + (self.spec.occlusions is not None) + len(self.visualizations)
         streams = sum(place.streamed for place in self.places)
         return self.spec.features + streams + len(self.places) * len(self.fits) * (self.spec.seeds + scores)
 
@@ -100,7 +105,9 @@ class ConceptsRun:
             for metric in self.metrics:
                 self._score(metric, fits)
             if self.spec.features:
-                keep_features(self.cells, fits)
+                features = keep_features(self.cells, fits)
+                if self.spec.occlusions is not None:
+                    keep_occlusions(self.cells, fits, features, self._steps)
             for visualization in self.visualizations:
                 keep_visuals(self.cells, fits, visualization, self._steps)
             nulls = {metric.label: self._null(metric, fits) for metric in self.asked}

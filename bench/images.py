@@ -120,3 +120,11 @@ def encode_png(picture: np.ndarray) -> bytes:
 def picture_hash(picture: np.ndarray) -> str:
     """Return the SHA-256 of a picture's shape and pixels."""
     return sha256_bytes(str(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())
+
+
+def occluded(picture: np.ndarray, box: Sequence[int], grey: int) -> np.ndarray:
+    """Return a copy of a picture uint8 (H, W, 3) with a grey rectangle; `box` = left, top, right, bottom in pixels."""
+    left, top, right, bottom = (int(edge) for edge in box)
+    found = picture.copy()
+    found[top:bottom, left:right] = grey
+    return found

@@ -43,6 +43,19 @@ class ImagesSpec(Frozen):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class OcclusionsSpec(Frozen):
+    """Activations on occluded pictures: a grey square at places all over the pictures that each atom favours most."""
+
+    share: float = Field(default=0.4, gt=0, lt=1)
+    """Side of the square, as a share of the picture's shorter side."""
+    grid: int = Field(default=5, ge=2, le=32)
+    """The square's places: one in each of grid x grid cells, drawn in it by the plan's seed, anew for each picture."""
+    pictures: int = Field(default=12, ge=1)
+    """Pictures of each atom: those that activate it most strongly, copies of one picture counted once."""
+    grey: int = Field(default=128, ge=0, le=255)
+    """Level of the square."""
+
+
 class ConceptsSpec(Frozen):
     """Dictionaries to fit at some layers of a network, on one image set; lists multiply into cells."""
 
@@ -64,6 +77,8 @@ class ConceptsSpec(Frozen):
     """Replicates of each dictionary: each has its own seed and its own bootstrap of the images."""
     features: bool = False
     """Keep each atom's strongest activation on every picture of both splits: what studies choose units and references by."""
+    occlusions: OcclusionsSpec | None = None
+    """Keep activations on occluded copies of each atom's favourite pictures; asks for `features`."""
     visualizations: tuple[Entry, ...] = ()
     """Feature visualisations of each first fit."""
     visualized: int | None = Field(default=None, ge=1)
