@@ -14,7 +14,8 @@ import pandas as pd
 from bench.registry import LimenError, unknown
 
 from . import format as write
-from .load import Study, load, read_scores
+from .link_cli import link
+from .load import Study, load
 from .models import ANALYSES
 from .models.utility import FORMULAS
 from .power_cli import power
@@ -32,6 +33,7 @@ def analyze() -> None:
     """Analyse the responses of a study."""
 
 
+analyze.add_command(link)
 analyze.add_command(power)
 
 
@@ -50,10 +52,11 @@ def list_analyses() -> None:
 @_COLUMNS
 @_BASELINE
 @click.option("--timestamp", help="Time printed in the report; the same input and time give the same bytes.")
+@click.option("--pdf", is_flag=True, help="Also print the page as report.pdf (needs Chromium).")
 def report(
-    data: Path, out: Path, scores: Path | None, columns: Path | None, baseline: str | None, timestamp: str | None
-) -> None:
-    """Write the report of DATA: an export folder, or a tidy CSV with --columns."""
+    data: Path, out: Path, scores: Path | None, columns: Path | None, baseline: str | None, timestamp: str | None, pdf: bool
+) -> None:  # fmt: skip
+    """Write the report of DATA: an export folder of any protocol, or a tidy CSV with --columns."""
     from .report import write_report
 
     parts = ["limen", "analyze", "report", data.name, "-o", out.name]
@@ -64,6 +67,10 @@ def report(
         data, out, scores, columns=columns, baseline=baseline, timestamp=timestamp, command=shlex.join(parts)
     )
     click.echo(f"report: {page}")
+    if pdf:
+        from .pdf import print_pdf
+
+        click.echo(f"pdf: {print_pdf(page)}")
 
 
 @analyze.command()
@@ -77,6 +84,10 @@ def report(
 def utility(data: Path, columns: Path | None, baseline: str | None, formula: str, csv_path: Path | None) -> None:
     """Print the Utility of each condition of DATA."""
     study = load(data, columns=columns, baseline=baseline)
+    if study.baseline is None or study.within:
+        raise LimenError(
+            f"{data.name}: Utility compares people of several conditions with a baseline, and this study has none."
+        )
     result = ANALYSES.load("utility")(study.answers(), baseline=study.baseline)
     items = [item for item in result.of(f"utility ({formula})") if item.interval == "log-delta"]
     _print_utilities(study, result, items, formula)
@@ -217,51 +228,3 @@ def maps(
         click.echo(f"  {rule}: {count}")
     click.echo(f"{facts['images']} images, split-half ceiling {facts['ceiling']:.3f} (null {facts['null']:.3f})")
     click.echo(f"maps: {artifact.path}")
-
-
-@analyze.command()
-@click.option("--scores", required=True, type=click.Path(path_type=Path), help="Score table of `limen bench table`.")
-@click.option("--utility", "utilities", required=True, type=click.Path(path_type=Path), help="CSV with columns condition and utility (of `limen analyze utility --csv`).")  # fmt: skip
-def link(scores: Path, utilities: Path) -> None:
-    """Put scores beside Utility: do they predict what helps people?"""
-    result = ANALYSES.load("link")(read_scores(scores), read_utilities(utilities))
-    if result.points is None or result.points.empty:
-        raise LimenError(
-            f"{utilities.name}: none of its conditions is a method of {scores.name}, so there is nothing to link."
-        )
-    from rich.console import Console
-    from rich.table import Table
-
-    click.echo(f"{result.facts['methods']} methods; 95 % intervals over methods; p from permutations")
-    table = Table()
-    for name in ("metric", "coefficient"):
-        table.add_column(name)
-    for name in ("n", "value", "interval", "p", "smallest p"):
-        table.add_column(name, justify="right")
-    for item in result.estimates:
-        least = item.extra.get("smallest_p", float("nan"))
-        interval = write.interval(item.low, item.high)
-        cells = (str(item.n), write.number(item.value), interval, write.p_value(item.p), write.p_value(least))
-        table.add_row(item.label, item.quantity, *cells)
-    Console().print(table)
-
-
-def read_utilities(path: Path) -> pd.DataFrame:
-    """Read a table of Utilities.
-
-    Raises
-    ------
-    LimenError
-        If it cannot be read, or lacks `condition` or `utility`, or a value is not a number.
-    """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise LimenError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]}).") from None
-    for name in ("condition", "utility"):
-        if name not in table.columns:
-            raise LimenError(f"{path.name}: column {name} missing; there are {', '.join(map(str, table.columns))}.")
-    numbers = pd.to_numeric(table["utility"], errors="coerce")
-    if numbers.isna().any() or table["condition"].duplicated().any():
-        raise LimenError(f"{path.name}: each condition needs one row and a numeric utility.")
-    return table.assign(condition=table["condition"].astype(str), utility=numbers.astype(float))

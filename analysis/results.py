@@ -28,6 +28,7 @@ FLAGS = {
     "few_clusters": "fewer than 30 clusters in one dimension: intervals may be too narrow",
     "incomplete_sessions": "participants without an answer in every session were left out",
     "too_few_methods": "fewer than 3 methods: no coefficient",
+    "few_datasets": "fewer than 4 data sets cannot tell how far data sets differ: the spread between them is open",
     "no_variation": "one of the two sides does not vary: no coefficient",
     "undefined": "the data do not define this quantity",
 }

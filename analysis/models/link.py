@@ -14,6 +14,7 @@ from scipy import stats
 
 from bench.registry import registered
 
+from ..measures.association import Reliability, disattenuated, error_reliability, exact_interval, needed_n
 from ..results import NAN, Estimate, Result, holm
 
 Coefficient = Literal["Pearson r", "Spearman rho", "Kendall tau-b"]
@@ -50,21 +51,32 @@ def correlate(x: np.ndarray, y: np.ndarray, coefficient: Coefficient) -> np.ndar
     return np.asarray(np.where(flat, np.nan, (x * y).sum(axis=-1) / np.where(flat, 1.0, scale)))
 
 
+def permuted(x: np.ndarray, y: np.ndarray, coefficient: Coefficient, *, seed: int = 0) -> tuple[np.ndarray, bool]:
+    """Return the coefficient under orders of `y`, and whether these are all orders: n! up to n = 8, else 100,000 random."""
+    n = len(x)
+    if n <= EXACT_UP_TO:
+        orders = np.array(list(itertools.permutations(range(n))))
+        return correlate(x, np.asarray(y)[orders], coefficient), True
+    rng = np.random.default_rng(seed)
+    orders = rng.permuted(np.tile(np.arange(n), (RANDOM_PERMUTATIONS, 1)), axis=1)
+    return correlate(x, np.asarray(y)[orders], coefficient), False
+
+
 def permutation_p(x: np.ndarray, y: np.ndarray, coefficient: Coefficient, *, seed: int = 0) -> tuple[float, str]:
     """Return the two-sided permutation p of a coefficient and how it was computed.
 
     All n! orders up to n = 8; beyond, 100,000 random ones with p = (1 + b) / (1 + B).
     """
-    observed = abs(float(correlate(x, y, coefficient)))
-    n = len(x)
-    if n <= EXACT_UP_TO:
-        orders = np.array(list(itertools.permutations(range(n))))
-        reached = np.abs(correlate(x, np.asarray(y)[orders], coefficient)) >= observed - 1e-10
-        return float(reached.mean()), f"exact, all {math.factorial(n):,} orders"
-    rng = np.random.default_rng(seed)
-    orders = rng.permuted(np.tile(np.arange(n), (RANDOM_PERMUTATIONS, 1)), axis=1)
-    reached = np.abs(correlate(x, np.asarray(y)[orders], coefficient)) >= observed - 1e-10
-    return float((1 + reached.sum()) / (1 + RANDOM_PERMUTATIONS)), f"{RANDOM_PERMUTATIONS:,} random orders, seed {seed}"
+    values, every = permuted(x, y, coefficient, seed=seed)
+    return share_reached(values, float(correlate(x, y, coefficient)), every, seed=seed)
+
+
+def share_reached(values: np.ndarray, observed: float, every: bool, *, seed: int = 0) -> tuple[float, str]:
+    """Return the share of orders whose coefficient is at least as far from 0 as the observed one, and of which orders."""
+    reached = np.abs(values) >= abs(observed) - 1e-10
+    if every:
+        return float(reached.mean()), f"exact, all {len(values):,} orders"
+    return float((1 + reached.sum()) / (1 + len(values))), f"{len(values):,} random orders, seed {seed}"
 
 
 def smallest_p(n: int) -> float:
@@ -78,6 +90,7 @@ def link(
     utilities: pd.DataFrame,
     *,
     samples: Mapping[str, np.ndarray] | None = None,
+    reliability: Reliability | None = None,
     level: float = 0.95,
     bootstrap: int = 2000,
     seed: int = 0,
@@ -93,6 +106,8 @@ def link(
         `condition`, `utility`; a condition bears the label of its method.
     samples : mapping of array (draws,), optional
         Resampled Utilities by condition (participants resampled), for the second interval.
+    reliability : Reliability, optional
+        Of Utility, as `split_half_utility` gives it from the trials; by default from the column `low` and `high` of `utilities`.
     level : float
         Level of the intervals.
     bootstrap : int
@@ -105,7 +120,9 @@ def link(
     Result
         Quantities are the three coefficients, labels the metrics; each estimate carries the exact permutation p, the
         interval over methods, and in `extra` the interval over participants, the leave-one-method-out range and the method
-        that moves it most, and the smallest possible p. Scores are signed so that a positive coefficient means: the better
+        that moves it most, the smallest possible p, the central part of the permutation null, and how many methods such a
+        coefficient takes for power .8 (with the number at both ends of the interval); of Pearson's r also the exact interval
+        for bivariate normal points, and the value corrected for the measurement error of both sides. Scores are signed so that a positive coefficient means: the better
         the score, the more useful. `points` has every point.
     """
     points = _points(scores, utilities)
@@ -114,6 +131,8 @@ def link(
         for index, coefficient in enumerate(COEFFICIENTS):
             rng = np.random.default_rng([seed, index])
             item = _coefficient(str(metric), rows, coefficient, samples or {}, level, bootstrap, rng)
+            if coefficient == "Pearson r" and np.isfinite(item.value):
+                item = _corrected(item, rows, reliability)
             estimates.append(item)
     estimates = _family(estimates)
     n = points["condition"].nunique()
@@ -127,8 +146,11 @@ def link(
 
 def _points(scores: pd.DataFrame, utilities: pd.DataFrame) -> pd.DataFrame:
     label = "label" if "label" in scores.columns else "method"
-    table = scores.assign(condition=scores[label])[["condition", "metric", "direction", "value"]]
-    joined = table.merge(utilities[["condition", "utility"]], on="condition", how="inner")
+    table = scores.assign(condition=scores[label]).rename(columns={"low": "score_low", "high": "score_high"})
+    kept = [name for name in ("score_low", "score_high") if name in table.columns]
+    table = table[["condition", "metric", "direction", "value", *kept]]
+    theirs = [name for name in ("low", "high") if name in utilities.columns]
+    joined = table.merge(utilities[["condition", "utility", *theirs]], on="condition", how="inner")
     joined = joined[joined["direction"].isin(["up", "down"]) & joined["value"].notna() & joined["utility"].notna()]
     signed = np.where(joined["direction"] == "down", -joined["value"], joined["value"])
     return joined.assign(signed=signed).sort_values(["metric", "condition"]).reset_index(drop=True)
@@ -145,14 +167,47 @@ def _coefficient(
     value = float(correlate(x, y, coefficient))
     if math.isnan(value):
         return Estimate(quantity=coefficient, label=metric, value=NAN, n=n, unit="methods", flags=("no_variation",))
-    p, how = permutation_p(x, y, coefficient)
+    chance, every = permuted(x, y, coefficient)
+    p, how = share_reached(chance, value, every)
+    null_low, null_high = map(float, np.nanquantile(chance, [(1 - level) / 2, (1 + level) / 2]))
     low, high, degenerate = _over_methods(x, y, coefficient, level, bootstrap, rng)
     extra: dict[str, Any] = {"permutation": how, "smallest_p": smallest_p(n), "degenerate_resamples": degenerate}
+    extra |= {"null": 0.0, "null_low": null_low, "null_high": null_high} | _needed(value, low, high)
     extra |= _leave_one_out(x, y, names, coefficient) | _over_participants(x, names, samples, coefficient, level)
     return Estimate(
         quantity=coefficient, label=metric, value=value, low=low, high=high, level=level, n=n, unit="methods",
         interval="bootstrap over methods", p=p, extra=extra,
     )  # fmt: skip
+
+
+def _needed(value: float, low: float, high: float) -> dict[str, float]:
+    """Say how many methods a coefficient takes for power .8; at the ends of its interval the most is taken inside it."""
+    ends = [needed_n(one) for one in (low, high)]
+    most = math.inf if low <= 0 <= high else max(ends)
+    return {"methods_for_power": needed_n(value), "methods_for_power_low": min(ends), "methods_for_power_high": most}
+
+
+def _corrected(item: Estimate, rows: pd.DataFrame, utility: Reliability | None) -> Estimate:
+    """Add the exact interval, and the correlation that scores and Utility without measurement error would have."""
+    exact = exact_interval(item.value, item.n, item.level)
+    first = interval_reliability(rows, "value", ("score_low", "score_high"))
+    second = utility or interval_reliability(rows, "utility", ("low", "high"))
+    extra: dict[str, Any] = {"exact_low": exact[0], "exact_high": exact[1]}
+    extra |= {"reliability_scores": first.value, "reliability_utility": second.value, "reliability_how": second.how}
+    extra |= {"reliability_utility_low": second.low, "reliability_utility_high": second.high}
+    extra["ceiling"] = math.sqrt(first.value * second.value) if first.value * second.value > 0 else NAN
+    for name, value in (("corrected", item.value), ("corrected_low", exact[0]), ("corrected_high", exact[1])):
+        extra[name] = disattenuated(value, first, second)
+    return replace(item, extra={**item.extra, **extra})
+
+
+def interval_reliability(rows: pd.DataFrame, value: str, ends: tuple[str, str], level: float = 0.95) -> Reliability:
+    """Estimate a reliability from the width of each method's interval, taken as normal."""
+    if not all(name in rows.columns for name in ends):
+        return Reliability(NAN, NAN, NAN, len(rows), "not known: no intervals were given")
+    low, high = (rows[name].to_numpy(dtype=float) for name in ends)
+    errors = (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2)))
+    return error_reliability(rows[value].to_numpy(dtype=float), errors)
 
 
 def _over_methods(
@@ -210,4 +265,7 @@ def _method(level: float, bootstrap: int, seed: int, participants: bool) -> str:
     )
     if participants:
         text += "; the one over participants holds the methods fixed and shows the error of measuring Utility"
-    return text + "."
+    return text + (
+        ". The exact interval of Pearson's r and the number of methods it takes (power .8, two-sided .05) hold for bivariate "
+        "normal points. The corrected r divides by the root of both reliabilities, which are taken as known; it may exceed 1."
+    )
