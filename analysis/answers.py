@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 
 from . import format as write
+from .answers_made import clickme_answer, drawing_answer
 from .answers_utility import utility_answer
 from .answers_words import (
     Answer,
     by_value,
     capital,
     closing,
-    interval_of,
     no_evidence,
     nothing,
     number_said,
@@ -160,26 +160,6 @@ def _preference(study: Study, primary: Result) -> Answer | None:
     )
 
 
-def _clickme(study: Study, primary: Result) -> Answer | None:
-    above = primary.of("split-half correlation above null")
-    if not above or not math.isfinite(above[-1].value):
-        return None
-    gap = above[-1]
-    ceiling = _find(primary, "split-half ceiling", gap.label)
-    agreed, who = gap.low > 0, observers(study)
-    claim = "uncovered the same parts of a picture"
-    head = f"{capital(who)} {claim}" if agreed else f"It could not be shown that {who} {claim}"
-    told = (
-        f"maps of two halves of them correlate by {write.number(gap.value)} {interval_of(gap, 2, scale=1)} more than with "
-        f"the maps of other pictures"
-    )
-    people = study.answers()["participant_id"].nunique()
-    kind = "simulated observer" if study.simulated else "participant"
-    counts = f"{write.count(gap.n, 'picture')}, {write.count(people, kind)}"
-    null = f"Split-half ceiling {number_said(ceiling)}; other pictures' maps give {write.number(float(ceiling.extra['null']))}." if ceiling else ""  # fmt: skip
-    return _with(Answer(f"{head}: {told} ({counts}).", closing() if agreed else f"{no_evidence()} {closing()}"), null)
-
-
 def _oddone(study: Study, primary: Result) -> Answer | None:
     gap = next(iter(primary.of("accuracy difference of composition over rules, people")), None)
     if gap is None or not gap.interval:
@@ -262,7 +242,8 @@ _OWN: dict[str, Callable[[Study, Result], Answer | None]] = {
     "intruder": _against_chance("found the crop of another concept"),
     "subcluster": _against_chance("put crops with their sub-concept"),
     "preference": _preference,
-    "clickme": _clickme,
+    "clickme": clickme_answer,
+    "drawing": drawing_answer,
     "oddone": _oddone,
 }
 """By protocol, or by analysis where the protocol has none of its own."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import pandas as pd
 
 from bench.registry import LimenError
 
 from .battery_utility import primary_and_companion, utility_results
+from .drawings import read_drawings
 from .importance import read_rounds
 from .load_study import Study
 from .models import ANALYSES
@@ -55,8 +57,6 @@ class Secondary:
     options: Callable[[Study, pd.DataFrame], dict[str, Any]]
     scored: bool = True
     """Whether it reads only answers that are right or wrong."""
-    key: str = ""
-    """Name in the report, where it differs from the registered one."""
 
 
 def analysis_of(study: Study) -> str:
@@ -81,21 +81,27 @@ def run_battery(study: Study) -> Battery:
         If the primary analysis refuses the table; a secondary one that fails leaves a warning.
     """
     results, companion = primary_results(study)
-    warnings: list[str] = []
+    said: list[str] = []
     for one in SECONDARY:
         trials = study.answers(scored=one.scored)
-        key = one.key or one.name
-        if key in results or one.name not in ANALYSES.names() or trials.empty or not one.applies(study, trials):
+        if one.name in results or one.name not in ANALYSES.names() or trials.empty or not one.applies(study, trials):
             continue
-        # One of many descriptions may not cost the report: whatever it fails of becomes a sentence.
+        # One of many descriptions may not cost the report: whatever it fails of, or complains of, becomes a sentence.
         try:
-            found = ANALYSES.load(one.name)(trials, **one.options(study, trials))
+            with catch_warnings(record=True) as complaints:
+                simplefilter("always")
+                found = ANALYSES.load(one.name)(trials, **one.options(study, trials))
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            warnings.append(f"The secondary analysis '{key}' was left out: {reason}.")
+            said.append(f"The secondary analysis '{one.name}' was left out: {_first_line(error)}.")
             continue
-        results[key] = found if found.role != "primary" else replace(found, role="secondary")
-    return Battery(results=results, companion=companion, warnings=tuple(warnings))
+        for text in dict.fromkeys(_first_line(complaint.message) for complaint in complaints):
+            said.append(f"The secondary analysis '{one.name}' warns: {text}.")
+        results[one.name] = found if found.role != "primary" else replace(found, role="secondary")
+    return Battery(results=results, companion=companion, warnings=tuple(said))
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def primary_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str, Result], str]:
@@ -152,10 +158,10 @@ def references(study: Study, trials: pd.DataFrame) -> dict[str, str]:
 
 
 def flagged(results: Iterable[Result]) -> list[str]:
-    """Say each flag of each result in a sentence."""
+    """Say each flag of each result in a sentence; of secondary results those of the whole, not of single estimates."""
     said = []
     for result in results:
-        for flag in result.all_flags():
+        for flag in result.flags if result.role in ("secondary", "descriptive") else result.all_flags():
             labels = [item.label for item in result.estimates if flag in item.flags]
             where = f" ({', '.join(dict.fromkeys(labels))})" if labels else ""
             said.append(f"{result.title}{where}: {FLAGS[flag]}.")
@@ -166,14 +172,14 @@ def _agreement(study: Study, exclusions: bool) -> Result:
     trials = study.answers(exclusions=exclusions, scored=False)
     present = [name for name in study.conditions if name in set(trials["condition"])]
     options = {"baseline": study.baseline or present[0], "chance": study.chance or 0.5}
-    return ANALYSES.load("agreement")(trials, **options)  # type: ignore[no-any-return]
+    return ANALYSES.load("agreement")(trials, **options)
 
 
 def _preference(study: Study, exclusions: bool) -> Result:
     trials = study.answers(exclusions=exclusions)
     known = set(trials.get("left", pd.Series(dtype=object)).dropna())
     reference = next((name for name in ("baseline", "random") if name in known), None)
-    return ANALYSES.load("preference")(trials, reference=reference)  # type: ignore[no-any-return]
+    return ANALYSES.load("preference")(trials, reference=reference)
 
 
 def _clickme(study: Study, exclusions: bool) -> Result:
@@ -181,7 +187,7 @@ def _clickme(study: Study, exclusions: bool) -> Result:
         raise LimenError(
             f"{study.name}: importance maps are made from an export folder with strokes, not from a table."
         )
-    return ANALYSES.load("clickme")(read_rounds(study.folder, exclusions=exclusions))  # type: ignore[no-any-return]
+    return ANALYSES.load("clickme")(read_rounds(study.folder, exclusions=exclusions))
 
 
 def _oddone(study: Study, exclusions: bool) -> Result:
@@ -189,10 +195,17 @@ def _oddone(study: Study, exclusions: bool) -> Result:
     networks = study.answers(exclusions=exclusions, scored=True, source="network")
     both = study.source != "network" and len(networks)
     options = {"networks": networks if both else None, "formula": formula_of(study), "chance": study.chance or 0.25}
-    return ANALYSES.load("oddone")(people, **options)  # type: ignore[no-any-return]
+    return ANALYSES.load("oddone")(people, **options)
+
+
+def _drawing(study: Study, exclusions: bool) -> Result:
+    if not study.folder:
+        raise LimenError(f"{study.name}: drawings are read from an export folder, not from a table.")
+    return ANALYSES.load("drawing")(read_drawings(study.folder, exclusions=exclusions))
 
 
 _OWN: dict[str, Callable[[Study, bool], Result]] = {
+    "drawing": _drawing,
     "agreement": _agreement,
     "preference": _preference,
     "clickme": _clickme,
@@ -202,7 +215,7 @@ _OWN: dict[str, Callable[[Study, bool], Result]] = {
 
 
 def _divides(study: Study, trials: pd.DataFrame) -> bool:
-    return not study.within and trials["correct"].notna().any()
+    return not study.within and bool(trials["correct"].notna().any())
 
 
 def _varies(column: str) -> Callable[[Study, pd.DataFrame], bool]:
@@ -230,9 +243,53 @@ def _crossed_beside(study: Study, trials: pd.DataFrame) -> bool:
     return analysis_of(study) == "agreement" and "machine" in trials.columns and study.scored
 
 
+def _timed(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether the time of an answer means how long it took to decide."""
+    return analysis_of(study) in (UTILITY, CROSSED, "agreement", "oddone") and trials["rt_ms"].nunique() > 1
+
+
+def _time_formula(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    formula = "rt_ms ~" + formula_of(study).partition("~")[2]
+    return {"formula": formula, "references": references(study, trials)}
+
+
+def _sessions(study: Study, trials: pd.DataFrame) -> bool:
+    return _divides(study, trials) and study.scored and trials["session"].nunique() > 1
+
+
+def _learned(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    return {**_first_level(study, trials), "chance": study.chance}
+
+
+def _rated(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether predictions were rated on a scale of points."""
+    return analysis_of(study) == "agreement" and {"right", "wrong"} <= set(
+        trials.get("machine", pd.Series(dtype=object)).dropna()
+    )
+
+
+def _by_machine(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    return {"answer": "response", "factor": "machine", "baseline": "wrong"}
+
+
+def _steps(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether confidence was given in a few steps, in several conditions."""
+    given = trials["confidence"].nunique() if "confidence" in trials.columns else 0
+    return 2 <= given <= 11 and trials["condition"].nunique() > 1
+
+
+def _confidence(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    return {"answer": "confidence", **_first_level(study, trials)}
+
+
 SECONDARY: tuple[Secondary, ...] = (
     Secondary("crossed", _crossed_beside, _card_formula),
     Secondary("participant_means", _divides, _first_level),
+    Secondary("learning", _sessions, _learned),
+    Secondary("reaction_time", _timed, _time_formula),
+    Secondary("calibration", _varies("confidence"), _first_level),
+    Secondary("ordinal", _rated, _by_machine),
+    Secondary("ordinal", _steps, _confidence),
     Secondary("item_means", lambda study, trials: study.scored, _plain),
 )
 """In the order of the report."""

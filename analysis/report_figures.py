@@ -20,6 +20,8 @@ from .tables_results import is_term
 
 WITHOUT = ("participant_means", "item_means", "mixed_model", "cluster_glm", "utility", "model_split", "anova", "link")
 """Results whose figures are made here, or that have none."""
+MOST = 2
+"""Figures of a secondary result; all its numbers are in its tables."""
 
 
 def draw(analysed: Analysed) -> dict[str, tuple[Picture, ...]]:
@@ -32,6 +34,7 @@ def draw(analysed: Analysed) -> dict[str, tuple[Picture, ...]]:
     """
     found = {"answer": _head(analysed), "flow": (figures.flow_chart(analysed.flow),)}
     found |= _of_utility(analysed) if analysed.utility else {}
+    primary = next(iter(analysed.results))
     taken = {picture.name for pictures in found.values() for picture in pictures}
     for name, result in analysed.results.items():
         if name in WITHOUT or name in found:
@@ -39,10 +42,10 @@ def draw(analysed: Analysed) -> dict[str, tuple[Picture, ...]]:
         points = level_points(analysed, result)
         values = replace(result, estimates=tuple(item for item in result.estimates if not is_term(item)))
         made = figures.pictures_of(values, chance=analysed.study.chance, points=points)
+        made = made if name == primary else made[:MOST]
         found[name] = tuple(picture for picture in made if picture.name not in taken)
         taken |= {picture.name for picture in made}
     if not found["answer"]:
-        primary = next(iter(analysed.results))
         found["answer"], found[primary] = found.get(primary, ())[:1], found.get(primary, ())[1:]
     return found
 
@@ -128,7 +131,8 @@ def _head(analysed: Analysed) -> tuple[Picture, ...]:
 
 def _of_utility(analysed: Analysed) -> dict[str, tuple[Picture, ...]]:
     study, results, order = analysed.study, analysed.results, analysed.shown
-    base, means, found = str(study.baseline), results["participant_means"], {}
+    base, means = str(study.baseline), results["participant_means"]
+    found: dict[str, tuple[Picture, ...]] = {}
     ratios = default_utilities(results["utility"])
     if any(math.isfinite(item.value) for item in ratios):
         found["utility"] = (figures.utility_forest(ratios, order=order, baseline=base),)

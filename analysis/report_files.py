@@ -13,11 +13,12 @@ import pandas as pd
 from bench.store import sha256_file
 
 from . import report_figures, report_tables, tables
+from .latex import latex
 from .report_analysis import Analysed
 from .report_codebook import write_codebook
 from .report_methods import limits, methods
 from .report_page import Drawn
-from .report_plan import compared, plan_hash
+from .report_plan import plan_facts
 from .results import plain
 
 SCHEMA = 2
@@ -56,6 +57,7 @@ def write_beside(folder: Path, analysed: Analysed, drawn: Drawn, book: pd.DataFr
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     for sheet in report_tables.unique(drawn.tables):
         sheet.frame.to_csv(folder / "tables" / f"{sheet.name}.csv", index=False)
+        (folder / "tables" / f"{sheet.name}.tex").write_text(latex(sheet), encoding="utf-8")
     if "participant_means" in analysed.results:
         people = tables.participants_frame(analysed.results["participant_means"], analysed.study)
         people.to_csv(folder / "tables" / "participants.csv", index=False)
@@ -67,7 +69,6 @@ def write_beside(folder: Path, analysed: Analysed, drawn: Drawn, book: pd.DataFr
 def content(analysed: Analysed, drawn: Drawn) -> dict[str, Any]:
     """Return what `results.json` holds: every number of the report, at full precision."""
     study = analysed.study
-    plan = [vars(one) for one in compared(analysed)]
     return {
         "schema": SCHEMA,
         "answer": analysed.answer,
@@ -86,7 +87,7 @@ def content(analysed: Analysed, drawn: Drawn) -> dict[str, Any]:
             {"heading": one.heading, "text": one.text, "points": list(one.points)} for one in methods(analysed)
         ],
         "limits": limits(analysed),
-        "plan": {"hash": plan_hash(study.plan), "compared": plan} if study.plan else None,
+        "plan": plain(plan_facts(analysed)) or None,
         "warnings": list(analysed.warnings),
         "provenance": drawn.provenance,
     }

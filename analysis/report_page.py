@@ -13,7 +13,7 @@ from .battery import analysis_of
 from .figures import Picture
 from .report_analysis import Analysed
 from .report_methods import fitted, limits, methods
-from .report_plan import compared, others, plan_hash
+from .report_plan import plan_facts
 from .results import Result
 from .tables import Table
 
@@ -63,9 +63,7 @@ def render_page(analysed: Analysed, drawn: Drawn) -> str:
         methods=methods(analysed),
         limits=limits(analysed),
         fitted=fitted(analysed),
-        plan={"hash": plan_hash(study.plan), "parts": compared(analysed), "others": others(study.plan)}
-        if study.plan
-        else {},
+        plan=plan_facts(analysed),
         warnings=analysed.warnings,
         provenance=drawn.provenance,
         parents=_flatten({"parents": drawn.provenance["export"].get("parents") or {}}),

@@ -1,123 +1,79 @@
-"""The pre-registration of a study beside what was run: the frozen plan's hash, and each deviation from it."""
+"""The pre-registration of a study on its report: the frozen plan's hash, what it planned, and each deviation from it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from bench.store import sha256_bytes
+from psychophysics_server.plan import HASH
 
-from .battery import analysis_of
+from .plan import deviations
 from .report_analysis import Analysed
-
-NAMES: dict[str, tuple[str, ...]] = {
-    "hash": ("hash", "sha256", "key"),
-    "frozen": ("frozen", "created", "written"),
-    "participants": ("participants", "n", "people", "quota"),
-    "exclusions": ("exclusions", "checks"),
-    "contrast": ("contrasts", "contrast", "primary_contrast"),
-}
-"""Under which keys a plan may hold what is compared."""
+from .tables_results import tested
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One part of the plan beside what was done."""
+def planned(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what a plan fixed, in words: hypotheses, analysis, contrasts, exclusions, participants, stopping."""
+    analysis, primary = _mapping(plan, "analysis"), _mapping(plan, "primary")
+    rows = [
+        ("Frozen", plan.get("frozen")),
+        ("Hypotheses", " ".join(map(str, plan.get("hypotheses") or ()))),
+        ("Analysis", analysis.get("name")),
+        ("Formula", analysis.get("formula")),
+        ("Primary contrast", "; ".join(map(str, plan.get("contrasts") or ()))),
+        ("Decision", ", ".join(f"{name} {_text(value)}" for name, value in sorted(primary.items()))),
+        (
+            "Exclusions",
+            ", ".join(f"{name} {_text(v)}" for name, v in sorted(_mapping(plan, "exclusions").items())) or "none",
+        ),
+        ("Participants", plan.get("participants")),
+        ("Stopping", plan.get("stop_rule")),
+    ]
+    return [(name, str(value)) for name, value in rows if value not in (None, "")]
 
-    part: str
-    planned: str
-    done: str
-    deviates: bool
 
-
-def plan_hash(plan: Mapping[str, Any]) -> str:
-    """Return the hash that the plan names, else that of its content (JSON, sorted keys)."""
-    named = _held(plan, "hash")
-    if isinstance(named, str) and named:
-        return named
-    return sha256_bytes(json.dumps(plan, sort_keys=True, separators=(",", ":"), default=str).encode())
-
-
-def compared(analysed: Analysed) -> list[Compared]:
-    """Put each part of the frozen plan beside what was run; [] without a plan."""
-    plan, study, primary = analysed.study.plan, analysed.study, analysed.battery.primary
-    if not plan:
-        return []
-    found = []
-    if plan.get("analysis"):
-        found.append(_pair("analysis", _name(plan["analysis"]), analysis_of(study)))
-    formula = plan.get("formula") or _formula(plan.get("analysis"))
-    if formula:
-        found.append(_formulas(str(formula), str(primary.facts.get("formula") or study.card.get("formula") or "")))
-    contrast = _held(plan, "contrast")
-    if contrast:
-        found.append(_contrasts(contrast, [f"{item.quantity}: {item.label}" for item in primary.estimates]))
-    rules = _held(plan, "exclusions")
-    if isinstance(rules, Mapping):
-        planned = {str(k): v for k, v in rules.items() if v is not None and v is not False}
-        done = dict(study.provenance.get("checks") or {})
-        found.append(_pair("exclusion rules", _rules(planned), _rules(done)))
-    people = _held(plan, "participants")
-    if isinstance(people, (int, float)) and not isinstance(people, bool):
-        finished = int(analysed.flow.set_index("step").loc["finished", "all"])
-        found.append(_pair("participants who finished", f"{people:g}", f"{finished:g}"))
+def deviating(analysed: Analysed) -> list[str]:
+    """Say each thing that was not done as the frozen plan has it, in the data, the analysis and the fitted model."""
+    plan, primary = analysed.study.plan, analysed.battery.primary
+    if not {HASH, "analysis", "design"} <= set(plan):
+        return ["The plan that the export carries is not one that this version of limen can compare with what was run."]
+    found = deviations(plan, analysed.study)
+    formula = str(_mapping(plan, "analysis").get("formula") or "")
+    fitted = str(primary.facts.get("formula") or "")
+    if fitted and _terms(formula) - _terms(fitted):
+        left = ", ".join(sorted(_terms(formula) - _terms(fitted)))
+        found.append(f"The fitted model lacks {left} of the planned formula.")
+    there = {f"{item.quantity}: {item.label}" for item in tested(primary)}
+    for contrast in plan.get("contrasts") or ():
+        if str(contrast) not in there and not any(str(contrast).endswith(one.partition(": ")[2]) for one in there):
+            found.append(f"The planned contrast '{contrast}' was not estimated by the primary analysis.")
     return found
 
 
-def others(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List what else the plan holds, as text."""
-    used = {"analysis", "formula", *(key for keys in NAMES.values() for key in keys)}
-    return [(key, _text(value)) for key, value in sorted(plan.items()) if key not in used]
+def plan_facts(analysed: Analysed) -> dict[str, Any]:
+    """Return what the page and `results.json` hold of the plan; {} without one."""
+    plan = analysed.study.plan
+    if not plan:
+        return {}
+    return {"sha256": str(plan.get(HASH, "")), "planned": planned(plan), "deviations": deviating(analysed)}
 
 
-def _held(plan: Mapping[str, Any], part: str) -> Any:
-    return next((plan[key] for key in NAMES[part] if plan.get(key) is not None), None)
-
-
-def _name(given: Any) -> str:
-    return str(given.get("name", "")) if isinstance(given, Mapping) else str(given)
-
-
-def _formula(given: Any) -> Any:
-    return given.get("formula") if isinstance(given, Mapping) else None
-
-
-def _pair(part: str, planned: str, done: str) -> Compared:
-    return Compared(part, planned, done, planned != done)
-
-
-def _formulas(planned: str, done: str) -> Compared:
-    """Compare formulas; slopes that the printed rule may add or drop are no deviation."""
-    wanted, got = _terms(planned), _terms(done)
-    return Compared("formula", planned, done, not wanted <= got or bool(_fixed(got) - _fixed(wanted)))
+def _mapping(held: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    given = held.get(name)
+    return given if isinstance(given, Mapping) else {}
 
 
 def _terms(formula: str) -> set[str]:
-    right, depth, found = formula.partition("~")[2], 0, [""]
-    for letter in right:
+    """Split the right side of a formula into its terms, without spaces."""
+    depth, found = 0, [""]
+    for letter in formula.partition("~")[2]:
         depth += (letter == "(") - (letter == ")")
         if letter == "+" and depth == 0:
             found.append("")
         else:
             found[-1] += letter
     return {"".join(term.split()) for term in found if term.strip()}
-
-
-def _fixed(terms: set[str]) -> set[str]:
-    return {term for term in terms if "|" not in term}
-
-
-def _contrasts(given: Any, there: Sequence[str]) -> Compared:
-    wanted = [_text(one) for one in given] if isinstance(given, (list, tuple)) else [_text(given)]
-    missing = [name for name in wanted if not any(name in one for one in there)]
-    done = "all estimated" if not missing else f"not estimated: {', '.join(missing)}"
-    return Compared("primary contrasts", ", ".join(wanted), done, bool(missing))
-
-
-def _rules(held: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_text(held[name])}" for name in sorted(held)) or "none"
 
 
 def _text(value: Any) -> str:

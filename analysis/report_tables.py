@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import tables, tables_results
+from . import tables, tables_results, tables_scores
 from .report_analysis import Analysed
 from .report_figures import seen
 from .results import Result
@@ -35,7 +35,7 @@ def make_tables(analysed: Analysed) -> dict[str, tuple[Table, ...]]:
         found["participants"] = _participants(analysed)
     found |= _of_utility(analysed) if analysed.utility else {}
     if analysed.scores is not None:
-        found["leaderboard"] = [tables.leaderboard_table(analysed.scores)]
+        found["leaderboard"] = [tables_scores.leaderboard_table(analysed.scores)]
     primary = next(iter(analysed.results))
     for name, result in analysed.results.items():
         if name not in OWN and name != primary:
@@ -120,6 +120,6 @@ def _of_utility(analysed: Analysed) -> dict[str, list[Table]]:
         found["model_split"] = [tables.split_table(results["model_split"], order)]
     if "link" in results:
         linked = results["link"]
-        found["link"] = [] if linked.flags else [tables.link_table(linked)]
-        found["link_points"] = [tables.link_points_table(linked)]
+        found["link"] = [] if linked.flags else [tables_scores.link_table(linked)]
+        found["link_points"] = [tables_scores.link_points_table(linked)]
     return found

@@ -54,7 +54,8 @@ def is_term(item: Estimate) -> bool:
 
 def estimate_table(items: Iterable[Estimate], *, name: str, caption: str, note: str = "") -> Table:
     """Give estimates grouped by what they are of; a quantity alone in its row heads a group."""
-    kept, rows = list(items), []
+    kept = list(items)
+    rows: list[tuple[str, ...]] = []
     by: dict[str, list[Estimate]] = {}
     for item in kept:
         by.setdefault(item.quantity, []).append(item)
