@@ -19,6 +19,8 @@ Place = Literal["item", "answer"]
 Analysis = Literal["crossed", "utility", "agreement", "preference"]
 ANALYSES: tuple[Analysis, ...] = ("crossed", "utility", "agreement", "preference")
 """Analyses of cards that are simulated."""
+UNNAMED = "all"
+"""The one layer of a study whose file names none: the run decides how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +86,21 @@ def shape_of(resolved: Resolved, artifact: Artifact | None = None) -> Shape:
             f"allowed are protocols analysed by {', '.join(ANALYSES)}."
         )
     known = _KNOWN.get(study.protocol)
+    told = None if known is None else known(study, resolved.options)
     if artifact is not None and card.analysis != "preference":
-        return _of_tables(study, card, artifact, known(study, resolved.options).factor if known else _factor(card))
-    if known is None:
+        return _of_tables(study, card, artifact, told)
+    if told is None:
         raise LimenError(
             f"study '{study.study}', power: the file of protocol '{study.protocol}' does not tell who meets which items; "
             "build its stimulus set first (`limen stimuli build`) and name the store with --store."
         )
-    found = known(study, resolved.options)
     chance = 0.5 if card.chance is None else card.chance
     analysis: Any = card.analysis
-    return Shape(protocol=study.protocol, analysis=analysis, chance=chance, formula=card.formula, **vars(found))
+    one = any(other.levels == (UNNAMED,) for other in told.others) or resolved.options.get("layers") == []
+    source = "study file; one layer, since the file names none" if one else "study file"
+    return Shape(
+        protocol=study.protocol, analysis=analysis, chance=chance, formula=card.formula, source=source, **vars(told)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def _utility(study: StudyFile, options: Mapping[str, Any]) -> _Told:
 
 
 def _layers(options: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(options["layers"]) or ("all",)
+    return tuple(options["layers"]) or (UNNAMED,)
 
 
 def _basis(study: StudyFile, options: Mapping[str, Any]) -> _Told:
@@ -166,8 +172,9 @@ _KNOWN: dict[str, Callable[[StudyFile, Mapping[str, Any]], _Told]] = {
 """How the files of our own protocols tell a shape before anything is built; any other protocol's is read off its set."""
 
 
-def _of_tables(study: StudyFile, card: DesignCard, artifact: Artifact, factor: str) -> Shape:
+def _of_tables(study: StudyFile, card: DesignCard, artifact: Artifact, told: _Told | None) -> Shape:
     """Read the shape off the frozen trials: every relation is looked at, none assumed."""
+    factor = _factor(card) if told is None else told.factor
     trials = _asked(artifact.rows("trials.parquet"))
     if factor not in trials.columns:
         raise LimenError(
@@ -176,7 +183,8 @@ def _of_tables(study: StudyFile, card: DesignCard, artifact: Artifact, factor: s
         )
     trials = trials[trials[factor].notna()]
     present = [str(name) for name in pd.unique(trials[factor])]
-    levels = tuple(name for name in study.conditions if name in present) or tuple(sorted(present, key=_rank(study)))
+    order = (*study.conditions, *(() if told is None else told.levels))
+    levels = tuple(dict.fromkeys(name for name in order if name in present)) or tuple(sorted(present))
     per_item = trials.groupby("item_id")[factor].nunique()
     crossed = bool((per_item == len(levels)).mean() > 0.5)
     pool = trials["item_id"].nunique() if crossed else int(trials.groupby(factor)["item_id"].nunique().min())
@@ -199,12 +207,6 @@ def _asked(table: pd.DataFrame) -> pd.DataFrame:
     factors = pd.DataFrame([json.loads(one) for one in kept["factors"]], index=kept.index)
     factors = factors.drop(columns=[name for name in factors if name in kept.columns])
     return pd.concat([kept.drop(columns="factors"), factors], axis=1)
-
-
-def _rank(study: StudyFile) -> Callable[[str], tuple[bool, str]]:
-    """Order levels so that those whom the bots' effects shift come last: they are compared with the rest."""
-    shifted = {level for levels in (study.bots.effects if study.bots else {}).values() for level in levels}
-    return lambda name: (name in shifted, name)
 
 
 def _fixed(card: DesignCard, trials: pd.DataFrame) -> list[str]:
