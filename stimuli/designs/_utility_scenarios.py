@@ -22,6 +22,8 @@ Scenario = Literal["given", "bias", "confusable", "expert_strategy"]
 CONGRUENT, CONFLICT = "congruent", "conflict"
 """Groups of an image set: the cue stands for the true class, or for the other one."""
 LETTERS = ("A", "B")
+MOST = 64
+"""Classes at most where every pair is looked at."""
 SIDE = 8
 """Side of the thumbnails by which the likeness of two classes is told."""
 RULES: Mapping[Scenario, str] = {
@@ -67,23 +69,44 @@ def evidence(material: Material, images: pd.DataFrame, scenario: Scenario) -> li
     Returns
     -------
     list of dict
-        `first`, `second`, `images` of the two classes, `right` of them, `exchanged` (the one answered as the other);
+        `first`, `second`, `images` of the two classes, `right` of them, `exchanged` (the one answered as the other; for
+        'confusable' only pairs that exchange any are listed);
         for 'bias' also `congruent`, `congruent_right`, `conflict`, `conflict_right`; for 'expert_strategy' `naive`.
+
+    Raises
+    ------
+    LimenError
+        If there are more classes than every pair of them can be looked at.
     """
     names = sorted(set(images["class_name"]))
-    return [_pair(material, images, pair, scenario) for pair in itertools.combinations(names, 2)]
+    if scenario != "confusable" and len(names) > MOST:
+        raise LimenError(
+            f"study '{material.study.study}', key 'design.scenario': given '{scenario}' and a run with images of {len(names)} "
+            f"classes, allowed are {MOST} at most; explain fewer classes, or name two in the scenario 'given'."
+        )
+    counts = pd.crosstab(images["class_name"], images["predicted_class"]).reindex(columns=names, fill_value=0)
+    matrix = counts.reindex(index=names).to_numpy()
+    totals = images["class_name"].value_counts().reindex(names).to_numpy()
+    found = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        exchanged = int(matrix[i, j] + matrix[j, i])
+        if exchanged or scenario != "confusable":
+            known = {
+                "first": names[i],
+                "second": names[j],
+                "images": int(totals[i] + totals[j]),
+                "right": int(matrix[i, i] + matrix[j, j]),
+                "exchanged": exchanged,
+            }
+            found.append(known | _pair(material, images, (names[i], names[j]), scenario))
+    return found
 
 
 def _pair(material: Material, images: pd.DataFrame, pair: tuple[str, str], scenario: Scenario) -> dict[str, Any]:
-    of_two = images[images["class_name"].isin(pair)]
-    exchanged = of_two["predicted_class"].isin(pair) & (of_two["predicted_class"] != of_two["class_name"])
-    row: dict[str, Any] = {
-        "first": pair[0],
-        "second": pair[1],
-        "images": len(of_two),
-        "right": int(of_two["correct"].sum()),
-        "exchanged": int(exchanged.sum()),
-    }
+    """Return what one scenario alone asks of a pair."""
+    if scenario == "confusable":
+        return {}
+    of_two, row = images[images["class_name"].isin(pair)], dict[str, Any]()
     if scenario == "bias":
         for group in (CONGRUENT, CONFLICT):
             part = of_two[of_two["group"] == group]
@@ -139,8 +162,8 @@ def scenario_classes(
     pair = choose(rows, scenario, options)
     if pair is None:
         raise LimenError(
-            f"study '{material.study.study}', key 'design.scenario': given '{scenario}', and no pair of the {len(rows)} "
-            f"pairs of classes of run '{material.study.run}' fits; allowed is one with {_wanted(scenario, options)}."
+            f"study '{material.study.study}', key 'design.scenario': given '{scenario}', and no pair of classes of run "
+            f"'{material.study.run}' fits ({len(rows)} looked at); allowed is one with {_wanted(scenario, options)}."
         )
     return pair, rows
 

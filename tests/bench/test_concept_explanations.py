@@ -114,3 +114,8 @@ def test_a_plan_whose_concepts_cannot_be_found_is_refused(tmp_path, text: str, s
     path.write_text(text)
     with pytest.raises(LimenError, match=sentence):
         load_plan(path)
+
+
+@pytest.mark.parametrize("name", ["bias", "classes", "pairs"])
+def test_the_plans_of_the_studies_are_read(name: str) -> None:
+    assert load_plan(f"configs/{name}.yaml").name == name

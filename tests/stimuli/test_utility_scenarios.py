@@ -121,6 +121,19 @@ def test_no_pair_is_confusable_where_nothing_is_exchanged() -> None:
     assert choose(evidence(_blank(len(images)), images, "confusable"), "confusable", {}) is None
 
 
+def test_a_thousand_classes_are_searched_for_the_confusable_pair_alone() -> None:
+    names = [f"class-{i:04d}" for i in range(1000)]
+    images = _answers({**{(name, name): 1 for name in names}, ("class-0007", "class-0500"): 1})
+    rows = evidence(_blank(1), images, "confusable")
+    assert [(row["first"], row["second"], row["images"], row["right"]) for row in rows] == [
+        ("class-0007", "class-0500", 3, 2)
+    ]
+    material = _blank(1)
+    material.study = _file()
+    with pytest.raises(LimenError, match="images of 1000 classes, allowed are 64 at most"):
+        evidence(material, images, "expert_strategy")
+
+
 def test_the_expert_pair_is_right_and_looks_alike() -> None:
     images = _answers({("a", "a"): 40, ("b", "b"): 40, ("c", "c"): 40, ("d", "d"): 30, ("d", "c"): 10})
     draws = np.random.default_rng(0)
@@ -155,7 +168,7 @@ def test_the_bias_scenario_shows_images_whose_answer_the_cue_accounts_for(tables
 
 def test_a_network_without_the_bias_is_refused(tmp_path: Any, fake_run: Callable[..., Artifact]) -> None:
     fake_run(tmp_path, n=160, conflicts=0)
-    with pytest.raises(LimenError, match="given 'bias', and no pair of the 1 pairs of classes of run 'demo' fits"):
+    with pytest.raises(LimenError, match="given 'bias', and no pair of classes of run 'demo' fits \\(1 looked at\\)"):
         build(_file(conditions=("baseline", "grad_cam")), Store(tmp_path))
 
 
@@ -170,7 +183,10 @@ def test_a_network_without_the_bias_is_refused(tmp_path: Any, fake_run: Callable
             {"scenario": "expert_strategy"},
             "'design.wrong_share': given 0.5; allowed in the scenario 'expert_strategy' is 0",
         ),
-        ({"scenario": "expert_strategy", "wrong_share": 0}, "given 'expert_strategy', and no pair of the 1 pairs"),
+        (
+            {"scenario": "expert_strategy", "wrong_share": 0},
+            "given 'expert_strategy', and no pair of classes of run 'demo' fits",
+        ),
         (
             {"region": "sky"},
             "key 'design.region', masks of run 'demo': unknown name 'sky'; allowed are background, object",
