@@ -162,7 +162,7 @@ def _checks(given: Mapping[str, Any]) -> str:
 
 def _design(function: Callable[..., Any], defaults: dict[str, Any]) -> str:
     """Render each option's description, from the function's docstring, above its default."""
-    explained = _described(inspect.getdoc(function) or "")
+    explained = described(inspect.getdoc(function) or "")
     lines, said = [], ""
     for name, value in defaults.items():
         text = explained.get(name, "")
@@ -175,7 +175,7 @@ def _design(function: Callable[..., Any], defaults: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _described(docstring: str) -> dict[str, str]:
+def described(docstring: str) -> dict[str, str]:
     """Read the Parameters section of a numpydoc docstring: name -> description on one line."""
     _, _, section = docstring.partition("Parameters\n----------\n")
     found: dict[str, str] = {}

@@ -28,6 +28,7 @@ class Crops:
     classes : text (k, m), true class of that picture
     codes : float32 (k, m, k), the largest code of each concept on the picture the crop is from
     alive : atoms that are active at all
+    cosines : float (k, k), cosine between the directions of two atoms
     """
 
     role: str
@@ -36,6 +37,7 @@ class Crops:
     classes: np.ndarray
     codes: np.ndarray
     alive: tuple[int, ...]
+    cosines: np.ndarray
 
     def keep(self, album: Album, atom: int, place: int, size: int) -> str:
         """Keep a crop, enlarged to a width in pixels; return its name."""
@@ -93,4 +95,6 @@ def read_crops(material: Material, condition: str, layer: str) -> Crops:
     peaks = np.asarray(features["peak"])
     alive = tuple(int(atom) for atom in np.flatnonzero(peaks.max(axis=0) > 0))
     classes = rows["class_name"].to_numpy()[source]
-    return Crops(role, np.asarray(tensors["crops"]), source, classes, peaks[source], alive)
+    atoms = np.asarray(held.tensors("dictionary.safetensors")["atoms"], dtype=float)
+    atoms = atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), np.finfo(float).tiny)
+    return Crops(role, np.asarray(tensors["crops"]), source, classes, peaks[source], alive, atoms @ atoms.T)

@@ -60,6 +60,8 @@ def _items(items: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str
     for name, item in items.items():
         if item["atom"] == item["other"]:
             yield f"item '{name}': the intruder is of the same concept."
+        if item["cosine"] > options["max_cosine"] + 1e-4:
+            yield f"item '{name}': the directions of its concepts have a cosine of {item['cosine']:g}, allowed is {options['max_cosine']:g}."
         if len(set(item["sources"])) != options["majority"] + 1:
             yield f"item '{name}': two crops are from one picture."
         if bool(item["label"]) != options["same_class"]:

@@ -58,7 +58,7 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
 
 
 @design(
-    version=1,
+    version=2,
     citation="arXiv:2211.10154",
     trial_type="choice",
     question=(
@@ -82,6 +82,7 @@ def intruder(
     majority: Annotated[int, Field(ge=2, le=8)] = 4,
     same_class: bool = True,
     match: Match = "rank",
+    max_cosine: Annotated[float, Field(gt=0, le=1)] = 0.8,
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 500,
     size: Annotated[int, Field(ge=32, le=512)] = 192,
 ) -> Drawn:
@@ -107,6 +108,9 @@ def intruder(
     match
         How the intruder is chosen among the crops of other concepts: of the same 'rank' within its concept as one of the
         majority, drawn at random; or nearest to the majority in mean 'luminance', so that brightness does not give it away.
+    max_cosine
+        Largest cosine between the directions of the two concepts of a trial: crops of nearly the same direction are no
+        intruders. Whether the source had such a limit is unknown; 1 sets none.
     lockout_ms
         No answer is taken before this time. The source's value is unknown.
     size
@@ -129,12 +133,20 @@ def intruder(
     conditions: dict[str, dict[str, Any]] = {}
     for condition in study.conditions:
         crops = read_crops(material, condition, layer)
-        found = _sets(crops, seeded(study.seed, "sets", condition), majority, same_class, match)
+        found = _sets(crops, seeded(study.seed, "sets", condition), (majority, same_class, match, max_cosine))
         what = f"concepts{' and classes' if same_class else ''} of '{condition}' with {majority} crops and an intruder"
         remedy = "raise 'crops' in the plan, or lower trials or majority, or set same_class to false"
         refuse_few(study, what, len(found), trials, remedy)
         asked[condition] = found[:trials]
-        pool["kinds"].append({"condition": condition, "available": len(found), "chosen": trials})
+        pool["kinds"].append(
+            {
+                "condition": condition,
+                "available": len(found),
+                "chosen": trials,
+                "concepts": len(crops.alive),
+                "pairs_too_alike": _too_alike(crops, max_cosine),
+            }
+        )
         conditions[condition] = {"dictionary": crops.role, "artifact": material.parents[crops.role]}
         asked[condition] = [one.kept(crops, album, size, condition) for one in asked[condition]]
     cells = cells_of(study, lists)
@@ -158,6 +170,7 @@ def intruder(
                 if match == "rank"
                 else "the mean luminance nearest to that of the majority."
             ),
+            f"Two concepts whose directions have a cosine above {max_cosine:g} are never in one trial.",
             "The intruder stands at each place equally often in a list, within one, and moves on by one from list to list.",
         ),
         conditions=conditions,
@@ -196,14 +209,25 @@ class _Set:
         )
 
 
-def _sets(crops: Crops, draw: np.random.Generator, majority: int, same_class: bool, match: Match) -> list[_Set]:
+Rule = tuple[int, bool, Match, float]
+"""Options `majority`, `same_class`, `match` and `max_cosine`."""
+
+
+def _too_alike(crops: Crops, limit: float) -> int:
+    """Count the pairs of active concepts whose directions are nearer than allowed."""
+    alive = list(crops.alive)
+    return int((np.triu(crops.cosines[np.ix_(alive, alive)], k=1) > limit).sum())
+
+
+def _sets(crops: Crops, draw: np.random.Generator, rule: Rule) -> list[_Set]:
     """Form one trial of each concept and class that has the crops, in random order, concepts in turn."""
+    same_class = rule[1]
     names = sorted(set(crops.classes.ravel())) if same_class else [""]
     found: list[list[_Set]] = []
     for atom in crops.alive:
         mine = []
         for name in (names[i] for i in draw.permutation(len(names))):
-            one = _one(crops, draw, atom, name, majority, match)
+            one = _one(crops, draw, atom, name, rule)
             if one is not None:
                 mine.append(one)
         found.append(mine)
@@ -223,7 +247,8 @@ def _fitting(crops: Crops, atom: int, name: str) -> list[int]:
     return found
 
 
-def _one(crops: Crops, draw: np.random.Generator, atom: int, name: str, majority: int, match: Match) -> _Set | None:
+def _one(crops: Crops, draw: np.random.Generator, atom: int, name: str, rule: Rule) -> _Set | None:
+    majority, _, match, limit = rule
     fitting = _fitting(crops, atom, name)
     if len(fitting) < majority:
         return None
@@ -235,7 +260,8 @@ def _one(crops: Crops, draw: np.random.Generator, atom: int, name: str, majority
     light = float(np.mean([crops.pictures[atom, place].mean() for place in chosen]))
     for other in (crops.alive[i] for i in draw.permutation(len(crops.alive))):
         offered = [place for place in _fitting(crops, other, name) if int(crops.source[other, place]) not in own]
-        if other == atom or not offered:
+        cosine = float(crops.cosines[atom, other])
+        if other == atom or not offered or cosine > limit:
             continue
 
         def far(place: int, other: int = other) -> float:
@@ -243,7 +269,7 @@ def _one(crops: Crops, draw: np.random.Generator, atom: int, name: str, majority
 
         best = min(offered, key=far)
         sources = [int(crops.source[atom, place]) for place in chosen] + [int(crops.source[other, best])]
-        facts = {"ranks": [*chosen, best], "sources": sources, "distance": far(best)}
+        facts = {"ranks": [*chosen, best], "sources": sources, "distance": far(best), "cosine": round(cosine, 4)}
         return _Set(atom, other, name, (*((atom, place) for place in chosen), (other, best)), facts)
     return None
 

@@ -177,10 +177,21 @@ VIOLATIONS: dict[str, tuple[Callable[[Tables], Tables], str]] = {
     "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=0)), "planned are 10"),
     "another condition's": (lambda t: replace(t, items=t.items.assign(group="nmf")), "concepts of condition 'nmf'"),
     "its own intruder": (lambda t: _facts(t, lambda f: f.update(other=f["atom"])), "of the same concept"),
+    "nearly its own intruder": (lambda t: _facts(t, lambda f: f.update(cosine=0.99)), "a cosine of 0.99"),
     "one picture": (lambda t: _facts(t, lambda f: f.update(sources=[1, 1, 2, 3, 4])), "from one picture"),
     "two alike": (lambda t: _facts(t, lambda f: f["pictures"].__setitem__(0, f["pictures"][1])), "look the same"),
     "no class": (lambda t: replace(t, items=t.items.assign(label="")), "no class"),
 }  # fmt: skip
+
+
+def test_concepts_of_nearly_one_direction_are_never_in_one_trial_and_are_counted(store: Store) -> None:
+    def met(limit: float) -> tuple[bool, int]:
+        drawn = draw(plan(_file(design={**DESIGN, "max_cosine": limit}), store))
+        pairs = [{facts["atom"], facts["other"]} for facts in (json.loads(item.facts) for item in drawn.items)]
+        return {0, 1} in pairs, drawn.pool["kinds"][0]["pairs_too_alike"]
+
+    assert met(0.8) == (False, 1)
+    assert met(1.0)[1] == 0
 
 
 def test_the_drawn_tables_break_no_rule(tables: Tables) -> None:
