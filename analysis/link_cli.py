@@ -122,8 +122,9 @@ def _show(result: Result, names: Sequence[str]) -> None:
     _print(
         "Each data set; 95 % intervals over methods; p from permutations, null = 95 % of the orders", _SINGLE, single
     )
+    _print("What they hang on; corrected = without the measurement error of both sides", _DETAIL, single)
     if len(names) > 1:
-        _print("Over data sets; p from orders within data sets", _POOLED, [i for i in result.estimates if "pooled" in i.quantity])  # fmt: skip
+        _print("Over data sets: p of these (orders within each), interval of others like them", _POOLED, [i for i in result.estimates if "pooled" in i.quantity])  # fmt: skip
         _print("Between data sets, on the scale of atanh", _SPREAD, [i for i in result.estimates if "spread" in i.quantity])  # fmt: skip
     for flag, text in result.json()["flags"].items():
         if flag != "few_datasets" or len(names) > 1:
@@ -158,6 +159,10 @@ _SINGLE: tuple[Column, ...] = (
     ("null", lambda item: _ends(item, "null")),
     ("p", lambda item: write.p_value(item.p)),
     ("smallest p", lambda item: write.p_value(item.extra.get("smallest_p", math.nan))),
+)
+_DETAIL: tuple[Column, ...] = (
+    *_HEAD[:2],
+    ("exact interval", lambda item: _ends(item, "exact")),
     ("without one", lambda item: _ends(item, "leave_one_out")),
     ("most moved by", lambda item: item.extra.get("most_influential") or write.DASH),
     ("n for .8", lambda item: _whole(item.extra.get("methods_for_power"))),
@@ -185,7 +190,7 @@ def _print(title: str, columns: Sequence[Column], items: Sequence[Estimate]) -> 
     for item in items:
         table.add_row(*(read(item) for _, read in columns))
     console = Console()
-    (console if console.is_terminal else Console(width=190)).print(table)
+    (console if console.is_terminal else Console(width=130)).print(table)
 
 
 def _write(result: Result, out: Path) -> None:

@@ -104,20 +104,24 @@ def power_of_correlation(rho: float, n: int, alpha: float = 0.05) -> float:
     return 1 - correlation_cdf(critical, rho, n) + correlation_cdf(-critical, rho, n)
 
 
-def needed_n(rho: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Return the smallest n with which a correlation rho is found with a stated power; infinite beyond 100,000.
+def needed_n(value: float, power: float = 0.8, alpha: float = 0.05, *, coefficient: str = "Pearson r") -> float:
+    """Return the smallest n with which a correlation is found with a stated power; infinite beyond 100,000.
 
-    The power is exact for bivariate normal points.
+    Exact for Pearson's r of bivariate normal points; of the rank coefficients by the large-sample variance of their atanh.
     """
-    if math.isnan(rho):
+    if math.isnan(value):
         return NAN
-    size = abs(rho)
+    size = abs(value)
     if size >= 1:
-        return 4.0
-    if size < 0.01:
-        return math.inf  # more than 78,000
-    z = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power))
-    n = max(4, math.ceil((z / math.atanh(size)) ** 2 + 3))
+        return 5.0 if coefficient == "Kendall tau-b" else 4.0
+    if size < 0.008:
+        return math.inf  # more than 100,000
+    reach = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) / math.atanh(size)
+    if coefficient == "Kendall tau-b":
+        return _counted(4 + 0.437 * reach**2, 5)
+    if coefficient == "Spearman rho":
+        return _counted(3 + (1 + size**2 / 2) * reach**2, 4)
+    n = int(min(max(4, math.ceil(reach**2 + 3)), 2 * MOST))
     if n > MOST:
         return math.inf
     while n > 4 and power_of_correlation(size, n - 1, alpha) >= power:
@@ -125,6 +129,10 @@ def needed_n(rho: float, power: float = 0.8, alpha: float = 0.05) -> float:
     while power_of_correlation(size, n, alpha) < power:
         n += 1
     return float(n)
+
+
+def _counted(n: float, least: int) -> float:
+    return float(max(least, math.ceil(n))) if n <= MOST else math.inf
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def _coefficient(
     null_low, null_high = map(float, np.nanquantile(chance, [(1 - level) / 2, (1 + level) / 2]))
     low, high, degenerate = _over_methods(x, y, coefficient, level, bootstrap, rng)
     extra: dict[str, Any] = {"permutation": how, "smallest_p": smallest_p(n), "degenerate_resamples": degenerate}
-    extra |= {"null": 0.0, "null_low": null_low, "null_high": null_high} | _needed(value, low, high)
+    extra |= {"null": 0.0, "null_low": null_low, "null_high": null_high} | _needed(value, low, high, coefficient)
     extra |= _leave_one_out(x, y, names, coefficient) | _over_participants(x, names, samples, coefficient, level)
     return Estimate(
         quantity=coefficient, label=metric, value=value, low=low, high=high, level=level, n=n, unit="methods",
@@ -180,11 +180,15 @@ def _coefficient(
     )  # fmt: skip
 
 
-def _needed(value: float, low: float, high: float) -> dict[str, float]:
+def _needed(value: float, low: float, high: float, coefficient: Coefficient) -> dict[str, float]:
     """Say how many methods a coefficient takes for power .8; at the ends of its interval the most is taken inside it."""
-    ends = [needed_n(one) for one in (low, high)]
+    ends = [needed_n(one, coefficient=coefficient) for one in (low, high)]
     most = math.inf if low <= 0 <= high else max(ends)
-    return {"methods_for_power": needed_n(value), "methods_for_power_low": min(ends), "methods_for_power_high": most}
+    return {
+        "methods_for_power": needed_n(value, coefficient=coefficient),
+        "methods_for_power_low": min(ends),
+        "methods_for_power_high": most,
+    }
 
 
 def _corrected(item: Estimate, rows: pd.DataFrame, utility: Reliability | None) -> Estimate:
@@ -267,5 +271,5 @@ def _method(level: float, bootstrap: int, seed: int, participants: bool) -> str:
         text += "; the one over participants holds the methods fixed and shows the error of measuring Utility"
     return text + (
         ". The exact interval of Pearson's r and the number of methods it takes (power .8, two-sided .05) hold for bivariate "
-        "normal points. The corrected r divides by the root of both reliabilities, which are taken as known; it may exceed 1."
+        "normal points; the numbers for rank coefficients are large-sample ones. The corrected r divides by the root of both reliabilities, which are taken as known; it may exceed 1."
     )

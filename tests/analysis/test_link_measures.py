@@ -189,3 +189,11 @@ def test_split_halves_need_four_people_a_condition():
     trials = pd.DataFrame({"condition": ["b", "b"], "participant_id": ["p", "q"], "correct": [1.0, 0.0]})
     with pytest.raises(LimenError, match="allowed are 4 or more"):
         split_half_utility(trials, ["b"], baseline="b")
+
+
+@pytest.mark.parametrize(("coefficient", "value"), [("Spearman rho", 0.5), ("Kendall tau-b", 0.4)])
+def test_the_n_of_a_rank_coefficient_solves_its_own_variance(coefficient, value):
+    n = int(needed_n(value, coefficient=coefficient))
+    reach = stats.norm.isf(0.025) + stats.norm.ppf(0.8)
+    assert math.atanh(value) / math.sqrt(fisher_variance(value, n, coefficient)) >= reach
+    assert math.atanh(value) / math.sqrt(fisher_variance(value, n - 1, coefficient)) < reach
