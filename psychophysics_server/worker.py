@@ -86,10 +86,10 @@ class PatientSocket(socket.socket):
         if len(self.gathered) >= GATHERED:
             self.flush()
 
-    def sendfile(self, *given: Any) -> int:
+    def sendfile(self, *given: Any, **named: Any) -> int:
         """Send a file after what was gathered before it."""
         self.flush()
-        return super().sendfile(*given)
+        return super().sendfile(*given, **named)
 
     def flush(self) -> None:
         """Send everything, or count the client as gone."""
