@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize, special, stats
 
 from bench.registry import LimenError
 
 MOST_LAPSES = 0.06
+ROOT = math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def m_afc_accuracy(d_prime: float, alternatives: int) -> float:
     """Return the accuracy of an unbiased observer of sensitivity d' among m alternatives."""
     return float(
         integrate.quad(
-            lambda x: stats.norm.pdf(x - d_prime) * stats.norm.cdf(x) ** (alternatives - 1),
+            lambda x: math.exp(-((x - d_prime) ** 2) / 2) / ROOT * special.ndtr(x) ** (alternatives - 1),
             d_prime - 9, d_prime + 9, epsabs=1e-11, limit=200,
         )[0]
     )  # fmt: skip
@@ -221,7 +223,7 @@ def psychometric_function(
 
 
 def _curve(x: np.ndarray, guess: float, values: np.ndarray) -> np.ndarray:
-    return np.asarray(guess + (1 - guess - values[2]) * stats.norm.cdf(values[0] + values[1] * x))
+    return np.asarray(guess + (1 - guess - values[2]) * special.ndtr(values[0] + values[1] * x))
 
 
 def _fit(
@@ -233,7 +235,7 @@ def _fit(
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         eta = values[0] + values[1] * z
-        share, density = stats.norm.cdf(eta), stats.norm.pdf(eta)
+        share, density = special.ndtr(eta), np.exp(-eta * eta / 2) / np.sqrt(2 * np.pi)
         p = np.clip(guess + (1 - guess - values[2]) * share, 1e-12, 1 - 1e-12)
         slope = -(y / p - (n - y) / (1 - p))
         inner = slope * (1 - guess - values[2]) * density
