@@ -203,6 +203,10 @@ class Gallery:
             self._held[index] = self.made(self._pictures[index])
         return self._held[index]
 
+    def pixels(self, index: int) -> np.ndarray:
+        """Return a picture of the pool by its row, uint8 (H, W, 3)."""
+        return np.asarray(self._pictures[index])
+
     def made(self, pixels: np.ndarray) -> str:
         """Keep any picture; return its SHA-256."""
         return self.album.add(enlarge(pixels, self._size))
@@ -221,6 +225,8 @@ class Asked:
     is_catch: bool = False
     labels: tuple[str, str] = ("", "")
     """Above the grids of strong and of weak examples."""
+    base: tuple[str, str] = ("", "")
+    """One picture that both queries were made from, and the label above it."""
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -239,7 +245,12 @@ class Screen:
 
     def payload(self, asked: Asked, *, left: bool) -> dict[str, Any]:
         """Return what is shown, the strongly activating picture first where `left`."""
-        grids = [("max", asked.labels[0], asked.maximum), ("min", asked.labels[1], asked.minimum)]
+        base = (asked.base[0],) if asked.base[0] else ()
+        grids = [
+            ("max", asked.labels[0], asked.maximum),
+            ("min", asked.labels[1], asked.minimum),
+            ("base", asked.base[1], base),
+        ]
         return {
             "question": self.question,
             "references": [

@@ -85,7 +85,7 @@ def _overlap(at: str, row: Row) -> Iterator[str]:
     if len(set(shown)) != len(shown):
         yield f"{at} shows a reference twice"
     if row["is_catch"]:
-        if high not in grids(row).get("max", ()):
+        if high not in (*grids(row).get("max", ()), *grids(row).get("base", ())):
             yield f"{at} is a catch trial whose expected picture is not among the strong references"
         if low in grids(row).get("max", ()):
             yield f"{at} is a catch trial whose other picture is among the strong references too"

@@ -70,7 +70,8 @@ def pages(
     quiz
         Questions about the instructions.
     facts
-        `practice`, `catch`, `repeats` and `confidence`, counts; `feedback`, whether test answers are told.
+        `practice`, `catch`, `repeats` and `confidence`, counts; `feedback`, whether test answers are told; `caught`, how catch
+        trials are told of, where it is not by references.
     """
     contact = study.contact or ""
     filled = {
@@ -88,7 +89,9 @@ def pages(
         count = int(str(facts["practice"]))
         first = PRACTICE.format(count=f"{count} practice question{'' if count == 1 else 's'}")
         whole.append(("A little practice first", f"{first}\n\n{closing}"))
-    last = debrief + (CATCH if facts["catch"] else "") + (REPEATED if facts["repeats"] else "")
+    last = (
+        debrief + (str(facts.get("caught", CATCH)) if facts["catch"] else "") + (REPEATED if facts["repeats"] else "")
+    )
     return Texts(
         consent=Page(title="Before you start", body=CONSENT.format(**filled)),
         instructions=tuple(Page(title=title, body=body) for title, body in whole),

@@ -9,6 +9,7 @@ from typing import Any
 from ..protocol import Tables
 from ._references_audit import Row, cells, counts, facts_of, grids, picture_of, roles, round_robin, rows_of, shared
 from ._visualization_draw import references_in
+from ._visualization_occlusion import item_faults
 from ._visualization_script import beside, blocks, name_of
 
 
@@ -67,6 +68,9 @@ def _item(facts: Row, options: Mapping[str, Any]) -> Iterator[str]:
             yield f"has a picture twice in its batches ({end})"
         if any((len(batch[end]), len(batch[part])) != (1, size) for batch in batches):
             yield f"has a batch without 1 query and {size} references ({end})"
+    if options["task"] == "occlusion":
+        yield from item_faults(batches, options["effect"])
+        return
     strong = [one["activation"] for batch in batches for one in (*batch["high"], *batch["max"])]
     weak = [one["activation"] for batch in batches for one in (*batch["low"], *batch["min"])]
     if min(strong) <= max(0, *weak):
@@ -100,9 +104,15 @@ def _shown(rows: list[Row], facts: Mapping[str, Row]) -> Iterator[str]:
         for polarity in ("max", "min"):
             if sorted(shown.get(polarity, ())) != sorted(beside(held, batch, kind, factors["scheme"], polarity)):
                 yield f"{at} shows other {polarity} references than its unit, batch, kind and grid give"
-        if row["is_catch"]:
-            continue
         pair = held["batches"][batch]
+        if shown.get("base", []) != ([pair["base"]["picture"]] if "base" in pair else []):
+            yield f"{at} shows another favourite picture than its batch gives"
+        if row["is_catch"]:
+            if "base" in pair and [picture_of(row, expected=is_it) for is_it in (True, False)] != [
+                pair["base"]["picture"], pair["low"][0]["picture"],
+            ]:  # fmt: skip
+                yield f"{at} is a catch trial that does not offer its favourite picture, uncovered, beside the copy that changes it most"
+            continue
         if picture_of(row, expected=True) != pair["high"][0]["picture"]:
             yield f"{at} does not expect the picture that activates its unit more"
         if picture_of(row, expected=False) != pair["low"][0]["picture"]:

@@ -14,6 +14,7 @@ from bench.store import Artifact
 from ..balance import seeded
 from ..records import StudyFile
 from ._references import Codes, in_turns, strata
+from ._visualization_occlusion import Occlusions, Pair
 
 Kind = Literal["natural", "synthetic", "mixed", "blurred", "none"]
 KINDS: tuple[Kind, ...] = ("natural", "synthetic", "mixed", "blurred", "none")
@@ -89,6 +90,8 @@ class Unit:
     batches: list[Batch]
     made: Mapping[str, np.ndarray]
     """Polarity -> pictures uint8 (m, S, S, 3), where the run made any."""
+    pairs: Sequence[Pair] = ()
+    """A favourite picture and two covered copies for each batch, in the occlusion task."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def choose(
     layout: Layout,
     wanted: tuple[int, int],
     spare: int,
+    occlusions: Occlusions | None = None,
 ) -> Units:
     """Draw the units of a layer.
 
@@ -119,6 +123,8 @@ def choose(
         Number of units, and of strata.
     spare
         Most units to keep for practice and catch trials.
+    occlusions
+        In the occlusion task: what the run knows of covered pictures; only units with a pair for each batch count.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def choose(
     """
     count, groups = wanted
     where = f"study '{study.study}', layer '{codes.layer}'"
-    inside = layout.inside(len(codes.peak))
+    inside = layout.inside(len(codes.peak)) + (occlusions.count if occlusions else 0)
     alive = codes.alive(inside, inside)
     visuals = [None if one is None else one.tensors("visuals.safetensors") for one in made]
     drawn = alive
@@ -141,6 +147,8 @@ def choose(
             )
         drawn = np.intersect1d(drawn, held["atoms"])
     drawn = np.array([atom for atom in drawn if _distinct(_made(visuals, int(atom)), layout.references)], dtype=int)
+    if occlusions is not None:
+        drawn = np.array([atom for atom in drawn if occlusions.pairs(int(atom))], dtype=int)
     pool = {"layer": codes.layer, "units": codes.size, "alive": len(alive), "fitting": len(drawn), "chosen": count}
     parts = strata(codes, drawn, groups, layout.seed)
     turns = in_turns(parts, len(drawn), lambda atom: atom)
@@ -152,8 +160,10 @@ def choose(
         )
 
     def unit(stratum: int, atom: int) -> Unit:
-        batches = layout.cut(codes.order(layout.seed, atom), (codes.role, atom))
-        return Unit(atom, stratum if len(parts) > 1 else None, batches, _made(visuals, atom))
+        pairs = occlusions.pairs(atom) if occlusions else []
+        order = codes.order(layout.seed, atom)
+        batches = layout.cut(order[~np.isin(order, [pair.row for pair in pairs])], (codes.role, atom))
+        return Unit(atom, stratum if len(parts) > 1 else None, batches, _made(visuals, atom), pairs)
 
     units = [unit(*turn) for turn in turns[: count + spare]]
     return Units(codes, units[:count], units[count:], pool)

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,22 @@ def _facts(codes: Codes, unit: Unit, gallery: Gallery, layout: Layout, blur: flo
         "stratum": unit.stratum,
         "complexity": codes.known(unit.atom),
         "peak": float(codes.peak[:, unit.atom].max()),
-        "batches": [{part: [told(row) for row in rows] for part, rows in batch.items()} for batch in unit.batches],
+        "batches": [
+            {part: [told(row) for row in rows] for part, rows in batch.items()} | covered
+            for batch, covered in zip(unit.batches, _covered(unit, gallery), strict=True)
+        ],
         "made": {
             polarity: [gallery.made(pixels) for pixels in pictures[: layout.references]]
             for polarity, pictures in unit.made.items()
         },
     }
+
+
+def _covered(unit: Unit, gallery: Gallery) -> list[dict[str, Any]]:
+    """Return what stands in place of each batch's queries in the occlusion task; nothing in the other."""
+    if not unit.pairs:
+        return [{} for _ in unit.batches]
+    return [pair.told(gallery, gallery.pixels(pair.index)) for pair in unit.pairs]
 
 
 def _blurred(gallery: Gallery, name: str, blur: float) -> str:
@@ -124,6 +134,7 @@ class Plan:
     repeats: int
     feedback: bool
     labels: tuple[str, str]
+    base_label: str = ""
 
 
 def blocks(condition: str, kinds: Sequence[str], number: int) -> list[str]:
@@ -220,6 +231,7 @@ class Script:
         return Asked(
             item=item, high=shown["high"][0]["picture"], low=shown["low"][0]["picture"], maximum=grids["max"],
             minimum=grids["min"], factors=factors, labels=self.plan.labels,
+            base=(shown["base"]["picture"], self.plan.base_label) if "base" in shown else ("", ""),
         )  # fmt: skip
 
     def _spare(self, item: str, kind: str, number: int) -> Asked:
@@ -232,12 +244,10 @@ class Script:
             item = self.held.spare[(self.plan.practice + block * self.plan.catch + number) % len(self.held.spare)]
             one = self._spare(item, kind, number)
             draws = seeded(self.study.seed, "catch", item, kind, number)
-            high = one.maximum[int(draws.integers(len(one.maximum)))]
+            # Of a covered pair the favourite itself is the expected picture: nothing of it is covered.
+            high = one.base[0] or one.maximum[int(draws.integers(len(one.maximum)))]
             low = one.minimum[int(draws.integers(len(one.minimum)))] if one.minimum else one.low
-            found.append(
-                Asked(item=item, high=high, low=low, maximum=one.maximum, minimum=one.minimum, factors=one.factors,
-                      is_catch=True, labels=one.labels)
-            )  # fmt: skip
+            found.append(replace(one, high=high, low=low, is_catch=True))
         return found
 
     def _repeat(self, sheet: Sheet, shown: Sequence[tuple[Asked, TrialRow]]) -> None:
@@ -255,8 +265,7 @@ class Script:
         taken += [place for place in map(int, order) if place not in taken][: self.plan.repeats - len(taken)]
         taken = [place for place in map(int, order) if place in taken]
         asked = [
-            Asked(item=one.item, high=one.high, low=one.low, maximum=one.maximum, minimum=one.minimum,
-                  factors={**one.factors, "repeated": True}, labels=one.labels)
+            replace(one, factors={**one.factors, "repeated": True})
             for one in (shown[place][0] for place in taken)
         ]  # fmt: skip
         rows = [shown[place][1] for place in taken]

@@ -14,6 +14,7 @@ from ..records import StudyFile
 from ._references import ALL, Gallery, Screen, Writer, check_conditions, feature_roles, layers_of, read_codes
 from ._visualization_audit import audit
 from ._visualization_draw import KINDS, MADE, Kind, Layout, Scheme, Units, choose, references_in, strong_in
+from ._visualization_occlusion import Occlusions
 from ._visualization_script import Plan, Script, items
 from ._visualization_texts import texts
 
@@ -49,7 +50,13 @@ def needs(study: StudyFile, options: Mapping[str, Any], offered: Sequence[str]) 
             f"`concepts.dictionaries` with it and `features: true`."
         )
     made = [f"visualizations/{basis} @ {layer}/{label}" for layer in layers for label in _made(study, options)]
-    return [POOL, *feature_roles(offered, basis, layers), *made]
+    covered = [f"occlusions/{basis} @ {layer}" for layer in layers] if options["task"] == "occlusion" else []
+    if covered and not set(covered) <= set(offered):
+        raise LimenError(
+            f"study '{study.study}', run '{study.run}': it holds no activations of '{basis}' on occluded pictures at every "
+            "layer; give the plan `concepts.occlusions: {}`."
+        )
+    return [POOL, *feature_roles(offered, basis, layers), *made, *covered]
 
 
 def _made(study: StudyFile, options: Mapping[str, Any]) -> list[str]:
@@ -68,10 +75,15 @@ def kinds_of(study: StudyFile, kinds: Sequence[Kind]) -> tuple[str, ...]:
 def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
     """Refuse conditions that are no kinds of references, and options that contradict each other."""
     check_conditions(study, KINDS, where)
-    if options["task"] == "occlusion":
+    if options["task"] == "occlusion" and any(scheme.startswith("min") for scheme in options["schemes"]):
         raise LimenError(
-            f"{where}, key 'design.task': given 'occlusion', allowed is 'reference': which of two occlusions changes a unit "
-            "more is known only from its activation on the occluded pictures, and no artifact of a run holds that."
+            f"{where}, key 'design.schemes': given {', '.join(options['schemes'])} with task 'occlusion', which shows favourite "
+            "pictures alone; allowed are max-1, max-4 and max-9."
+        )
+    if options["task"] == "occlusion" and options["hardness"] != 100:
+        raise LimenError(
+            f"{where}, key 'design.hardness': given {options['hardness']:g} with task 'occlusion', where it says nothing; the "
+            "difference between two squares is 'design.effect'."
         )
     if study.quota < options["lists"]:
         raise LimenError(
@@ -129,6 +141,7 @@ def visualization(
     lists: Count = 4,
     batches: Annotated[int, Field(ge=1, le=50)] = 4,
     hardness: Annotated[float, Field(gt=50, le=100)] = 100.0,
+    effect: Annotated[float, Field(gt=0, le=1)] = 0.1,
     strata: Annotated[int, Field(ge=1, le=10)] = 1,
     practice: Annotated[int, Field(ge=0, le=16)] = 4,
     catch: Annotated[int, Field(ge=0, le=16)] = 3,
@@ -136,6 +149,7 @@ def visualization(
     feedback: bool = False,
     question: str = "",
     labels: tuple[str, str] = ("Strongly activating", "Weakly activating"),
+    base_label: str = "One more of them",
     arrangement: Literal["stacked", "side_by_side"] = "stacked",
     confidence: Literal[0, 2, 3, 4, 5, 6, 7] = 3,
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 0,
@@ -148,14 +162,17 @@ def visualization(
     exclude each other's participants. The papers do not tell Borowski's threshold of exclusion, how batches were drawn
     within buckets, or which made pictures stood for a unit: these are checks and options here. Zimmermann's blurred
     references keep the place that a unit answers to sharp; a run does not keep that place for every picture, so ours are
-    blurred as a whole.
+    blurred as a whole. Of the occlusion task the paper does not tell the grid of places, the square's grey, or how catch
+    trials were made: the first two are options of the plan, catch trials show the favourite picture uncovered, and `effect`
+    keeps pairs away whose order would be noise.
 
     Parameters
     ----------
     material
         The bench run.
     task
-        'reference', the choice beside references. 'occlusion' is refused: a run holds no activations on occluded pictures.
+        'reference', which of two new pictures a unit favours. 'occlusion', which of two copies of one favourite picture, each
+        with a grey square elsewhere, it still favours; the plan must have `concepts.occlusions`.
     basis
         Label in the run of the basis whose atoms are the units: its neurons, or a dictionary.
     layers
@@ -176,6 +193,8 @@ def visualization(
         Batches of extreme pictures of each unit, beside batch 0 of practice and catch trials.
     hardness
         Percentile of the strong query, the weak one standing at 100 less it; 100 takes the most extreme picture of each batch.
+    effect
+        In the occlusion task: by how much two squares must differ, as a share of the activation on the picture as it is.
     strata
         Groups of rising complexity K(z) that units are drawn from in turn, where the run measured it; 1 = none.
     practice
@@ -190,6 +209,8 @@ def visualization(
         Heading of each trial; '' for the interface's own.
     labels
         Above the strongly and the weakly activating references.
+    base_label
+        Above the favourite picture of the occlusion task.
     arrangement
         The two queries 'side_by_side' or 'stacked'.
     confidence
@@ -218,10 +239,12 @@ def visualization(
         made = [
             material.artifacts.get(f"visualizations/{basis} @ {layer}/{name}") for name in (synthetic, synthetic_min)
         ]
-        found[layer] = choose(study, codes, made, layout, (units, strata), practice + catch)
+        covered = material.artifacts.get(f"occlusions/{basis} @ {layer}")
+        occlusions = None if covered is None else Occlusions.read(codes, covered, effect, batches + 1, study.seed)
+        found[layer] = choose(study, codes, made, layout, (units, strata), practice + catch, occlusions)
     gallery = Gallery(material, size)
     held = items(found, gallery, layout, blur if "blurred" in shown else None)
-    plan = Plan(tuple(kinds), tuple(schemes), per_list, lists, practice, catch, repeats, feedback, labels)
+    plan = Plan(tuple(kinds), tuple(schemes), per_list, lists, practice, catch, repeats, feedback, labels, base_label)
     screen = Screen(question=question, arrangement=arrangement, confidence=confidence, lockout_ms=lockout_ms)
     cells, trials = Script(study, Writer(study, screen), held, plan).write()
     return Drawn(
@@ -230,14 +253,16 @@ def visualization(
         cells=cells,
         items=held.rows,
         pool={"pictures": len(material.pool.rows["sha256"].unique()), "kinds": [one.pool for one in found.values()]},
-        rules=_rules(layout, plan, units, shown, blur, strata),
+        rules=_rules(layout, plan, units, shown, blur, strata, effect if task == "occlusion" else None),
         conditions={
             name: {"references": list(shown) if name == ALL else [name], "basis": basis} for name in study.conditions
         },
     )
 
 
-def _rules(layout: Layout, plan: Plan, units: int, kinds: Sequence[str], blur: float, strata: int) -> tuple[str, ...]:
+def _rules(
+    layout: Layout, plan: Plan, units: int, kinds: Sequence[str], blur: float, strata: int, effect: float | None
+) -> tuple[str, ...]:
     refs, batches = layout.references, layout.batches
     query = (
         "the most extreme picture of the batch at each end is the query, the others are the references"
@@ -245,6 +270,18 @@ def _rules(layout: Layout, plan: Plan, units: int, kinds: Sequence[str], blur: f
         else f"queries are the pictures nearest to the percentiles {layout.hardness:g} and {100 - layout.hardness:g} outside all "
         "batches"
     )
+    asked = (
+        "In a catch trial the expected picture is one of the strong references, about a unit of no main trial."
+        if effect is None
+        else "In a catch trial the favourite picture itself, uncovered, is offered beside the copy with the strongest effect, about a "
+        "unit of no main trial."
+    )
+    if effect is not None:
+        query = (
+            "the queries are not taken from them but are two copies of one more favourite picture, the strongest ones in a drawn "
+            f"order, on which two squares differ by {effect:g} of the activation or more: the square after which it is lowest "
+            "against the one after which it is highest, the latter expected; no favourite stands among the references"
+        )
     said = {
         "natural": "Natural references are pictures of the run's own set.",
         "synthetic": "Synthetic references are the first pictures that the run made for the unit, the same in each batch.",
@@ -264,6 +301,6 @@ def _rules(layout: Layout, plan: Plan, units: int, kinds: Sequence[str], blur: f
         *(said[kind] for kind in kinds),
         "Units are dealt to lists round robin; grids take turns over units, lists and batches.",
         "The expected picture stands first equally often in each block, within one trial.",
-        "In a catch trial the expected picture is one of the strong references, about a unit of no main trial.",
+        asked,
         *(["Repeated questions show the same pictures with sides exchanged."] if plan.repeats else []),
     )

@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, fake_run: Callable[.
     ("changes", "sentence"),
     [
         ({"conditions": ("all", "natural")}, "key 'conditions': given all, natural"),
-        ({"design": {**DESIGN, "task": "occlusion"}}, "no artifact of a run holds that"),
+        ({"design": {**DESIGN, "task": "occlusion"}}, "allowed are max-1, max-4 and max-9"),
         ({"design": {**DESIGN, "schemes": ["max-1"]}}, "with mixed references, which need two"),
         ({"design": {**DESIGN, "units": 8}}, "key 'design.units': given 8, allowed is less than 8"),
         ({"design": {**DESIGN, "batches": 9}}, "lower units or batches"),
