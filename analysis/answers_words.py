@@ -38,9 +38,8 @@ def p_of(item: Estimate) -> float:
 
 
 def p_said(item: Estimate) -> str:
-    """Write p, and how it was adjusted."""
-    adjusted = math.isfinite(item.p_adjusted) and not item.adjustment.startswith("none")
-    return write.p_equation(p_of(item)) + (f" by {item.adjustment.split()[0]}'s rule" if adjusted else "")
+    """Write the p that decides: the adjusted one where one was made."""
+    return write.p_equation(p_of(item))
 
 
 def reliable(item: Estimate) -> bool:
@@ -83,7 +82,9 @@ def tail(study: Study, *, chance: bool = True) -> str:
 
 def closing() -> str:
     """Say what the intervals and p values of an answer are."""
-    return f"Intervals are {LEVEL:.0%} and not adjusted; p values are, where a family of tests is named."
+    return (
+        f"Intervals are {LEVEL:.0%}, not adjusted; p is adjusted by Holm's rule where one question has several tests."
+    )
 
 
 def no_evidence() -> str:

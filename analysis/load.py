@@ -180,7 +180,7 @@ def _completed(table: pd.DataFrame, mapping: ColumnMap | None, where: str) -> pd
     """Return the table with the columns of `KEYS`; those that a named analysis does not ask for may be empty."""
     own = mapping is not None and (mapping.formula is not None or mapping.analysis not in (None, "utility"))
     require(table, ["participant_id"] if own else list(KEYS), where, hint=" (name them in a file given with --columns)")
-    missing = {"condition": "all", "item_id": "", "correct": float("nan")}
+    missing: dict[str, Any] = {"condition": "all", "item_id": "", "correct": float("nan")}
     return table.assign(**{name: value for name, value in missing.items() if name not in table.columns})
 
 

@@ -12,7 +12,7 @@ from . import format as write
 from .results import FLAGS, Estimate, Result
 from .tables import Table, frame_of
 
-HEADER = ("", "n", "Value [95 % interval]", "Test", "p", "p (adjusted)")
+HEADER = ("Estimate", "n", "Value [95 % interval]", "Test", "p", "p (adjusted)")
 SHARES = ("accuracy", "above chance", "share", "preference", "sensitivity", "bias to agree", "right minus wrong",
           "people minus networks", "slope of problem within")  # fmt: skip
 DIFFERENCES = ("difference", "above chance", "less", "bias", "minus", "slope of problem within")
