@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 
 from .api import bootstrap
 from .overlay import enlarge, overlay, span
+from .picture import GRID, INK, MUTED, PALETTE, PAPER
 from .records import Score, columns
 from .store import Artifact
 
-# Okabe and Ito's palette: told apart with any colour vision.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-INK, GREY, BAND = "#1b1f24", "#6b7480", "#dfe3e8"
+GREY, BAND = MUTED, GRID
 SHOWN = 6
 DRAWN = 192
 """Pixels a side of a drawn picture."""
@@ -157,7 +156,7 @@ def _score_panel(axis: Axes, part: pd.DataFrame, title: str, *, named: bool) -> 
         axis.fill_betweenx([index - 0.5, index + 0.5], row.null_low, row.null_high, color=BAND, linewidth=0, zorder=0)
         axis.plot([row.null] * 2, [index - 0.5, index + 0.5], color=GREY, linewidth=1, linestyle="--", zorder=1)
         axis.plot([row.low, row.high], [index, index], color=PALETTE[0], linewidth=1.6)
-        face = "white" if row.at_null else PALETTE[0]
+        face = PAPER if row.at_null else PALETTE[0]
         axis.plot(row.value, index, "o", color=PALETTE[0], markerfacecolor=face, markersize=5)
         if np.isfinite(row.ceiling):
             axis.plot(row.ceiling, index, "|", color=PALETTE[2], markersize=9, markeredgewidth=1.8)

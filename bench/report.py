@@ -15,9 +15,11 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from . import concept_page, figures
+from .comparisons import rank_rows
 from .leaderboard import ARROWS, boards, format_table, number, print_leaderboard, span_of
 from .plan import registered_name
 from .registry import METRICS, LimenError, unknown
+from .run_pictures import Shown, fits, pictures_of, rankings
 from .store import Artifact, Store, latest
 
 __all__ = [
@@ -60,14 +62,18 @@ def write_report(run: Artifact, store: Store, output: Path) -> Path:
     if output.exists() and any(output.iterdir()):
         raise LimenError(f"{output}: is not empty; nothing is overwritten, give a new folder with -o.")
     table = run.rows("table.parquet")
-    drawn = _figures(run, store, table)
+    ranked = rankings(run, store, table)
+    pictures = pictures_of(run, store, table, ranked)
     output.mkdir(parents=True, exist_ok=True)
     (output / "figures").mkdir(exist_ok=True)
-    pictures = []
-    for name, (title, caption, figure) in drawn.items():
-        data = _png(figure)
-        (output / "figures" / f"{name}.png").write_bytes(data)
-        pictures.append({"title": title, "caption": caption, "data": base64.b64encode(data).decode(), "name": name})
+    for shown in pictures:
+        name = output / "figures" / shown.picture.name
+        name.with_suffix(".png").write_bytes(shown.picture.png)
+        if not shown.pixels:
+            name.with_suffix(".svg").write_text(shown.picture.svg, encoding="utf-8")
+    if ranked:
+        for name_of, rows in zip(("ranks", "pairs"), rank_rows(ranked), strict=True):
+            rows.to_csv(output / f"{name_of}.csv", index=False)
     (output / "table.csv").write_text(format_table(table, "csv"), encoding="utf-8")
     (output / "table.tex").write_text(format_table(table, "latex"), encoding="utf-8")
     page = output / "report.html"
@@ -75,83 +81,8 @@ def write_report(run: Artifact, store: Store, output: Path) -> Path:
     return page
 
 
-def _figures(run: Artifact, store: Store, table: pd.DataFrame) -> dict[str, tuple[str, str, Figure]]:
-    drawn: dict[str, tuple[str, str, Figure]] = {}
-    if run.config["attributions"]:
-        drawn |= _map_figures(run, store)
-    for name, title, caption, figure in concept_page.drawings(_fits(run, store)):
-        drawn[name] = (title, caption, figure)
-    blank = concept_page.blank_networks(run)
-    shown = table[~table["network"].isin(blank)]
-    drawn["scores"] = (
-        "Scores against their null",
-        "Mean over samples with a 95 % bootstrap interval; the band is the interval of the null (random maps or "
-        "random dictionaries); hollow markers cannot be told from it. Green: the ceiling, where there is one.",
-        figures.scores(shown),
-    )
-    crops = {
-        fit.label: fit.dictionary
-        for fit in _fits(run, store)
-        if fit.importance is None and "crops.safetensors" in fit.dictionary.manifest["files"]
-    }
-    if crops:
-        drawn["concepts"] = (
-            "Concepts",
-            "For each dictionary, the image regions that activate an atom most, one row an atom.",
-            figures.concepts(crops),
-        )
-    return drawn
-
-
-def _fits(run: Artifact, store: Store) -> list[concept_page.Fit]:
-    return concept_page.trained(concept_page.fits_of(run, store), run)
-
-
-def _map_figures(run: Artifact, store: Store) -> dict[str, tuple[str, str, Figure]]:
-    parents: Mapping[str, str] = run.manifest["parents"]
-    drawn: dict[str, tuple[str, str, Figure]] = {}
-    maps = {
-        role.split("/", 1)[1]: store.open("explanations", key)
-        for role, key in parents.items()
-        if role.startswith("explanations/")
-    }
-    images = store.open("images", parents["images"])
-    predictions = next(
-        store.open("predictions", key) for role, key in parents.items() if role.startswith("predictions")
-    )
-    drawn["explanations"] = (
-        "Explanations side by side",
-        "Each row is one image with the class the network answered; each column a method. Credit for "
-        "the answer, each map on its own scale from its 1st to its 99th percentile; light is strong.",
-        figures.explanations(images, predictions, maps),
-    )
-    located = _of_metric(parents, store, "energy_in_mask")
-    if located:
-        convention = next(iter(located.values())).summary["convention"]
-        drawn["credit"] = (
-            "Where the credit lies",
-            f"Energy in mask ({convention}): mean over images with a 95 % bootstrap interval; the dashed line is what "
-            "random maps get.",
-            figures.by_group(images, located, "share of positive credit in the region", "null"),
-        )
-    for metric in ("deletion", "insertion"):
-        curves = _of_metric(parents, store, metric)
-        if curves:
-            drawn[metric] = (
-                f"{metric.capitalize()} curves",
-                "Mean probability of the answered class over images; lower is better for deletion, higher for insertion.",
-                figures.curves(curves, metric),
-            )
-    return drawn
-
-
-def _of_metric(parents: Mapping[str, str], store: Store, metric: str) -> dict[str, Artifact]:
-    """Return method -> scores artifact for one metric of maps, whatever its options."""
-    return {
-        parts[1]: store.open("scores", key)
-        for role, key in parents.items()
-        if (parts := role.split("/"))[0] == "scores" and len(parts) == 3 and parts[2].split(" (")[0] == metric
-    }
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _png(figure: Figure) -> bytes:
@@ -160,11 +91,16 @@ def _png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _page(run: Artifact, store: Store, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]]) -> str:
+def _page(run: Artifact, store: Store, table: pd.DataFrame, pictures: Sequence[Shown]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": number, "breakable": breakable}
+    environment.filters |= {
+        "number": number,
+        "breakable": breakable,
+        "base64": _base64,
+        "svg": lambda picture: Markup(picture.inline),
+    }
     cards = {name: METRICS.card(registered_name(name)) for name in dict.fromkeys(table["metric"])}
     blank = concept_page.blank_networks(run)
     conventions = table.drop_duplicates("metric")[["metric", "convention"]].to_dict("records")
@@ -175,7 +111,7 @@ def _page(run: Artifact, store: Store, table: pd.DataFrame, pictures: Sequence[M
         ),
         boards=[_board_rows(title, part) for title, part in boards(table[~table["network"].isin(blank)])],
         pictures=pictures,
-        concepts=concept_page.cards(_fits(run, store)),
+        concepts=concept_page.cards(fits(run, store)),
         controls=concept_page.controls(run, table),
         cards=cards,
         conventions=conventions,
