@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from bench.images import encode_png
 from bench.registry import LimenError
 
 from .protocol import Drawn
-from .records import ItemRow, StudyFile
+from .records import ItemRow, StudyFile, TrialRow
 from .trials import pictures_of
 from .walk import Group, groups
 
 PAPER, INK, SOFT, MARK = (255, 255, 255), (30, 32, 36), (100, 104, 110), (180, 86, 11)
-THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 138
+THUMB, GAP, MARGIN, NOTE = 132, 10, 18, 156
 
 
 def shown_pictures(payloads: Iterable[str]) -> set[str]:
@@ -65,15 +66,33 @@ def _trial_sheet(study: StudyFile, drawn: Drawn, conditions: tuple[str, ...], tr
     rows, notes = [], []
     for condition in conditions:
         mine = [t for t in drawn.trials if t.condition == condition and t.phase == "test" and not t.is_catch]
-        # One of each item first, so that the sheet shows how much they differ.
-        first = list({t.item_id: t for t in reversed(mine)}.values())[::-1]
-        for trial in first[: max(2, trials // len(conditions))]:
+        for trial in _unlike(mine, max(2, trials // len(conditions))):
             shown = groups(trial.trial_type, json.loads(trial.payload), json.loads(trial.answer))
             rows.append([_framed(drawn, group) for group in shown if group.pictures])
             said = [condition, *(f"{name}: {value}" for name, value in json.loads(trial.factors).items())]
             notes.append("\n".join(said[:6]))
     heads = [""] * max((len(row) for row in rows), default=1)
     return _grid(f"{study.title}  ({study.study}, version {study.version})", heads, rows, notes)
+
+
+def _unlike(trials: list[TrialRow], count: int) -> list[TrialRow]:
+    """Choose trials one after the other, each with the most that the ones before lack: rules, layers, references, items."""
+    left = list({t.item_id + t.factors: t for t in reversed(trials)}.values())[::-1]
+    facts = {t.trial_id: {f"{k}={v}" for k, v in json.loads(t.factors).items()} | {f"item={t.item_id}"} for t in left}
+    few = _counts(facts.values())
+    seen: set[str] = set()
+    chosen: list[TrialRow] = []
+    while left and len(chosen) < count:
+        # What few trials share is what tells kinds of trials apart; a number of its own for each trial tells nothing.
+        best = max(left, key=lambda t: sum(few[fact] > 1 for fact in facts[t.trial_id] - seen))
+        seen |= facts[best.trial_id]
+        chosen.append(best)
+        left.remove(best)
+    return chosen
+
+
+def _counts(groups: Iterable[set[str]]) -> Counter[str]:
+    return Counter(fact for group in groups for fact in group)
 
 
 def _framed(drawn: Drawn, group: Group) -> Image.Image:
