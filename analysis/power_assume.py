@@ -85,12 +85,12 @@ def decision(study: StudyFile, shape: Shape) -> Decision:
             raise unknown(f"{where}, level", name, shape.levels)
     if not 0 < told.alpha < 1:
         raise LimenError(f"{where}, key 'alpha': given {told.alpha:g}; allowed are numbers between 0 and 1.")
-    reference = told.reference
-    if reference is None and len(shape.levels) > 1:
-        reference = next(name for name in _references(shape) if name != told.level)
-    if told.level == reference:
+    against = told.reference
+    if against is None and len(shape.levels) > 1:
+        against = next(name for name in _references(shape) if name != told.level)
+    if told.level == against:
         raise LimenError(f"{where}: '{told.level}' is compared with itself; name two levels.")
-    return Decision(contrast=Contrast(level=told.level, reference=reference), alpha=told.alpha,
+    return Decision(contrast=Contrast(level=told.level, reference=against), alpha=told.alpha,
                     direction=told.direction, correction=told.correction)  # fmt: skip
 
 

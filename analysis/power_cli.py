@@ -135,6 +135,13 @@ def _run(tasks: Sequence[Task], processes: int, out: Path | None) -> list[Any]:
             return run_grid(tasks, run, folder=None if out is None else out / "cells", done=done)
 
 
+_TESTS = {
+    "utility": "mixed model of condition and session, participants and items crossed",
+    "agreement": "t test over participants, as the analysis 'agreement' makes it",
+    "preference": "Bradley-Terry model, clustered by participant",
+}
+
+
 def assumptions(task: Task, sources: Any) -> str:
     """Say in lines what is simulated, each number with its source."""
     assumed, shape, chosen = task.assumed, task.assumed.shape, task.decision
@@ -143,7 +150,7 @@ def assumptions(task: Task, sources: Any) -> str:
     items = "the same items" if shape.crossed else "items of its own"
     lines = [
         f"{shape.protocol}: {chosen.contrast.label}, {what} {assumed.difference():+.3f} ({sources['effect']})",
-        f"  test       {shape.analysis}: {shape.formula}",
+        f"  test       {_TESTS.get(shape.analysis, shape.formula)}",
         f"             alpha {chosen.alpha:g}, {chosen.direction}, correction {chosen.correction} ({chosen.source})",
         f"  design     {len(shape.levels)} {levels}, each with {items}; {shape.trials} answers a person ({shape.source})",
     ]

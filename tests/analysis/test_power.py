@@ -225,33 +225,39 @@ def test_the_command_prints_the_grid_and_writes_it(tmp_path):
     assert rows[0].startswith("participants,items,people,trials,power,power_low,power_high,power_n,type_i")
 
 
+def spread_of_people(held: Assumed, items: int) -> float:
+    """Return the standard deviation of people's accuracies within a condition, from very many of them."""
+    big = simulate(held, participants=8000, items=items, scale=1.0, stream=np.random.default_rng(7))
+    people = big.groupby(["condition", "participant_id"])["correct"].mean()
+    return math.sqrt(np.mean([people[name].var(ddof=1) for name in ("a", "b")]))
+
+
 @pytest.mark.long
-def test_power_is_that_of_a_t_test_on_means_where_people_alone_differ():
-    """Agreement is tested by Welch's t over people; one item effect of zero leaves only people and answers to vary."""
+def test_power_and_the_detectable_effect_are_those_of_a_t_test_where_people_alone_differ():
+    """Agreement is tested by Welch's t over people; without an item effect only people and answers vary."""
     shape = replace(BETWEEN, analysis="agreement", trials=40,
                     others=(Other(name="machine", levels=("right", "wrong"), place="item"),))  # fmt: skip
     held = replace(assumed(shape), sds={"participant": 0.6, "item": 0.0}).with_effect(0.1)
-    task = grid(held, TEST, {"participants": (25,), "items": (40,)}, sims=1500, seed=3, search=False)[0]
-    big = simulate(held, participants=20000, items=40, scale=1.0, stream=np.random.default_rng(7))
-    people = big.groupby(["condition", "participant_id"])["correct"].mean()
-    variance = np.mean([people[name].var(ddof=1) for name in ("a", "b")])
-    expected = TTestIndPower().power(0.1 / math.sqrt(variance), 25, 0.05)
+    deviation = spread_of_people(held, 40)
+    test = TTestIndPower()
     with runner(1) as run:
-        cell = run_cell(task, run)
-    assert abs(cell.power.rate - expected) < 3 * math.sqrt(expected * (1 - expected) / 1500)
-    assert cell.type_i.interval()[0] <= 0.05 <= cell.type_i.interval()[1] + 0.01
+        cell = run_cell(
+            grid(held, TEST, {"participants": (25,), "items": (40,)}, sims=150, seed=3, search=True)[0], run
+        )
+    expected = test.power(0.1 / deviation, 25, 0.05)
+    assert abs(cell.power.rate - expected) < 3 * math.sqrt(expected * (1 - expected) / 150)
+    assert stats.binomtest(cell.type_i.rejected, 150, 0.05).pvalue > 0.01
+    assert cell.detectable_low < deviation * test.solve_power(nobs1=25, power=0.8, alpha=0.05) < cell.detectable_high
+    assert cell.failed == 0
 
 
 @pytest.mark.long
 def test_the_mixed_models_power_is_the_normal_approximations_and_it_errs_nominally():
     held = assumed(replace(BETWEEN, crossed=True), item_condition=0.0).with_effect(0.12)
-    task = grid(held, TEST, {"participants": (30,), "items": (20,)}, sims=120, seed=8, search=False)[0]
-    big = simulate(held, participants=8000, items=20, scale=1.0, stream=np.random.default_rng(9))
-    people = big.groupby(["condition", "participant_id"])["correct"].mean()
-    variance = np.mean([people[name].var(ddof=1) for name in ("a", "b")])
+    task = grid(held, TEST, {"participants": (30,), "items": (20,)}, sims=40, seed=8, search=False)[0]
     # Items are shared and have no slope, so they cancel in the difference of people's means.
-    expected = TTestIndPower().power(0.12 / math.sqrt(variance), 30, 0.05)
+    expected = TTestIndPower().power(0.12 / spread_of_people(held, 20), 30, 0.05)
     with runner(1) as run:
         cell = run_cell(task, run)
-    assert abs(cell.power.rate - expected) < 3 * math.sqrt(expected * (1 - expected) / 120)
-    assert cell.type_i.interval()[0] <= 0.05 <= cell.type_i.interval()[1]
+    assert abs(cell.power.rate - expected) < 3 * math.sqrt(expected * (1 - expected) / 40)
+    assert stats.binomtest(cell.type_i.rejected, 40, 0.05).pvalue > 0.01
