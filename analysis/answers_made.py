@@ -43,7 +43,9 @@ def clickme_answer(study: Study, primary: Result) -> Answer | None:
 
 
 def drawing_answer(study: Study, primary: Result) -> Answer | None:
-    """Answer whether new drawings are recognised, and how much they differ."""
+    """Answer whether new drawings are recognised, and how much they differ; of uncovered sketches, what `clickme_answer` does."""
+    if primary.name == "clickme":
+        return clickme_answer(study, primary)
     above = {item.label: item for item in primary.of("recognisability above null")}
     means = {item.label: item for item in primary.of("recognisability")}
     spread = {item.label: item for item in primary.of("diversity")}

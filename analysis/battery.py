@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import pandas as pd
 
-from bench.registry import LimenError
+from bench.registry import LimenError, unknown
 
 from .battery_utility import primary_and_companion, utility_results
-from .drawings import read_drawings
+from .drawings import holds_drawings, read_drawings
 from .importance import read_rounds
 from .load_study import Study
 from .models import ANALYSES
@@ -81,7 +83,8 @@ def run_battery(study: Study) -> Battery:
         If the primary analysis refuses the table; a secondary one that fails leaves a warning.
     """
     results, companion = primary_results(study)
-    said: list[str] = []
+    note = estimable(formula_of(study), study.answers())[1] if analysis_of(study) == CROSSED else ""
+    said = [note] if note else []
     for one in SECONDARY:
         trials = study.answers(scored=one.scored)
         if one.name in results or one.name not in ANALYSES.names() or trials.empty or not one.applies(study, trials):
@@ -122,18 +125,15 @@ def primary_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str,
     run = _OWN.get(name)
     if run is None:
         if name not in ANALYSES.names():
-            raise LimenError(
-                f"{study.name}: its protocol names the analysis '{name}', which this version of limen does not have; "
-                f"there are {', '.join(ANALYSES.names())}."
-            )
+            raise unknown(f"{study.name}, analysis", name, ANALYSES.names())
         return {name: replace(ANALYSES.load(name)(study.answers(exclusions=exclusions)), role="primary")}, ""
     return {name: run(study, exclusions)}, ""
 
 
 def crossed_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str, Result], str]:
     """Run the mixed model of the card's formula, and hand its companion on as a result of its own."""
-    formula = formula_of(study)
     trials = study.answers(exclusions=exclusions)
+    formula, _ = estimable(formula_of(study), trials)
     family = "binomial" if formula.partition("~")[0].strip() == "correct" else "gaussian"
     found = ANALYSES.load(CROSSED)(
         trials, formula=formula, chance=study.chance, references=references(study, trials), family=family
@@ -145,6 +145,24 @@ def formula_of(study: Study) -> str:
     """Return the formula of the card, or one of a condition's effect."""
     named = str(study.card.get("formula", ""))
     return named if "|" in named and "~" in named else GENERIC
+
+
+def estimable(formula: str, trials: pd.DataFrame) -> tuple[str, str]:
+    """Return the formula without interactions of which a cell is empty, and a sentence of what was left out."""
+    named, tilde, right = formula.partition("~")
+    notes = []
+    for factors in re.findall(r"\w+(?:\s*\*\s*\w+)+", right):
+        names = [name.strip() for name in factors.split("*")]
+        if not set(names) <= set(trials.columns) or any(pd.api.types.is_numeric_dtype(trials[name]) for name in names):
+            continue
+        held = trials.groupby(names, observed=True).size()
+        cells = product(*(sorted(trials[name].dropna().unique(), key=str) for name in names))
+        missing = [cell for cell in cells if cell not in held.index]
+        if missing:
+            right = right.replace(factors, " + ".join(names))
+            where = " and ".join(f"{name} = {value}" for name, value in zip(names, missing[0], strict=True))
+            notes.append(f"No answer has {where}, so the interaction {factors} cannot be estimated and was left out.")
+    return f"{named}{tilde}{right}", " ".join(notes)
 
 
 def references(study: Study, trials: pd.DataFrame) -> dict[str, str]:
@@ -201,6 +219,8 @@ def _oddone(study: Study, exclusions: bool) -> Result:
 def _drawing(study: Study, exclusions: bool) -> Result:
     if not study.folder:
         raise LimenError(f"{study.name}: drawings are read from an export folder, not from a table.")
+    if not holds_drawings(study.folder):
+        return _clickme(study, exclusions)
     return ANALYSES.load("drawing")(read_drawings(study.folder, exclusions=exclusions))
 
 
@@ -250,7 +270,7 @@ def _timed(study: Study, trials: pd.DataFrame) -> bool:
 
 def _time_formula(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
     formula = "rt_ms ~" + formula_of(study).partition("~")[2]
-    return {"formula": formula, "references": references(study, trials)}
+    return {"formula": estimable(formula, trials)[0], "references": references(study, trials)}
 
 
 def _sessions(study: Study, trials: pd.DataFrame) -> bool:
@@ -282,6 +302,23 @@ def _confidence(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
     return {"answer": "confidence", **_first_level(study, trials)}
 
 
+def _sided(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether accuracy can be split into sensitivity and bias: everyone chose among as many answers."""
+    return _divides(study, trials) and study.scored and bool(study.chance) and analysis_of(study) in (UTILITY, CROSSED)
+
+
+def _signal(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
+    """Take one of two classes as the signal; else answers are a choice among as many alternatives as chance says."""
+    expected = sorted(set(trials["expected"].astype(str)) - {""})
+    if analysis_of(study) == UTILITY and len(expected) == 2 and "response" in trials.columns:
+        return {**_first_level(study, trials), "task": "yes/no", "signal": expected[0]}
+    return {**_first_level(study, trials), "alternatives": round(1 / float(study.chance or 0.5))}
+
+
+def _compared(study: Study, trials: pd.DataFrame) -> bool:
+    return _divides(study, trials) and study.scored and trials["condition"].nunique() > 1
+
+
 SECONDARY: tuple[Secondary, ...] = (
     Secondary("crossed", _crossed_beside, _card_formula),
     Secondary("participant_means", _divides, _first_level),
@@ -290,6 +327,9 @@ SECONDARY: tuple[Secondary, ...] = (
     Secondary("calibration", _varies("confidence"), _first_level),
     Secondary("ordinal", _rated, _by_machine),
     Secondary("ordinal", _steps, _confidence),
+    Secondary("detection", _sided, _signal),
+    Secondary("psychometric", _varies("stimulus_level"), _first_level),
+    Secondary("as_published", _compared, _learned),
     Secondary("item_means", lambda study, trials: study.scored, _plain),
 )
 """In the order of the report."""

@@ -41,6 +41,11 @@ def read_drawings(export: str | Path, *, exclusions: bool = True) -> pd.DataFram
     return kept.reset_index(drop=True)
 
 
+def holds_drawings(export: str | Path) -> bool:
+    """Whether an export has drawings; one of the task 'uncover' has strokes of reveal trials in their place."""
+    return any(Path(export).glob("data/study-*_description-drawings_data.csv"))
+
+
 def strokes_of(row: Mapping[str, object]) -> tuple[np.ndarray, ...]:
     """Return the strokes of a drawing as points of the unit square, (n, 2) each."""
     size = np.array([float(str(row["width"])), float(str(row["height"]))])

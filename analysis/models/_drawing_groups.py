@@ -94,7 +94,8 @@ def make_critic(items: tuple[str, ...], ways: int, episodes: int, seed: int) -> 
 
 def people_of(trials: pd.DataFrame, critic: Critic) -> Iterator[Group]:
     number = {item: place for place, item in enumerate(critic.items)}
-    for name in pd.unique(trials["condition"]):
+    # The condition that others are compared with is the one with the exemplar in view.
+    for name in sorted(trials["condition"].unique(), key=lambda name: (name != "view", name)):
         rows = trials[trials["condition"] == name]
         drawn = inks([strokes_of(row) for row in rows.to_dict("records")])
         person = pd.factorize(rows["participant_id"])[0]
