@@ -188,3 +188,11 @@ def test_the_shape_read_off_a_built_set_is_the_one_its_file_tells(road):
     for name in ("factor", "levels", "within", "crossed", "trials", "analysis", "chance"):
         assert getattr(built, name) == getattr(told, name)
     assert built.source.startswith("stimulus set")
+
+
+def test_the_commands_hang_on_the_study_group_by_entry_points():
+    import click
+
+    from psychophysics_server.cli import study
+
+    assert {"freeze", "check-plan"} <= set(study.list_commands(click.Context(study)))
