@@ -125,6 +125,10 @@ def _helmert(b: int) -> np.ndarray:
 
 def _sphericity(residual: np.ndarray, n: int, a: int, b: int) -> tuple[float, float]:
     e = residual.T @ residual
+    if not np.trace(e) > 1e-20:
+        raise LimenError(
+            "anova: participants do not differ in the within factor; allowed are cell means with an error variance."
+        )
     gg = float(np.trace(e) ** 2 / ((b - 1) * np.trace(e @ e)))
     hf = ((n - a + 1) * (b - 1) * gg - 2) / ((b - 1) * (n - a - (b - 1) * gg))
     return min(gg, 1.0), float(min(hf, 1.0)) if hf > 0 else 1.0
@@ -148,3 +152,43 @@ def _effect(
         "eta2": ss / total, "partial_eta2": ss / (ss + error), "generalised_eta2": ss / (ss + chance),
         "omega2": df1 * (f - 1) / (df1 * (f - 1) + n),
     }  # fmt: skip
+
+
+def repeated_anova(data: pd.DataFrame, *, value: str, participant: str, within: str) -> MixedAnova:
+    """Analyse cell means of participants over one within factor; incomplete participants are left out and counted.
+
+    Parameters
+    ----------
+    data : DataFrame, one row an observation; several of one participant and level are averaged
+    value, participant, within : names of columns
+
+    Returns
+    -------
+    MixedAnova
+        Its table has the row 'within' alone; the total of `eta2` is all variance about the grand mean.
+
+    Raises
+    ------
+    LimenError
+        If there are fewer than two levels or three complete participants.
+    """
+    table = data.pivot_table(index=participant, columns=within, values=value, aggfunc="mean", observed=True)
+    y = table.dropna().to_numpy()
+    n, b = y.shape
+    if n < 3 or b < 2:
+        raise LimenError(
+            f"repeated anova: given {b} levels of '{within}' and {n} complete participants, allowed are two or more and three or more."
+        )
+    z = y @ _helmert(b).T
+    x = np.ones((n, 1))
+    error, ss = _drop(x, z, slice(0, 1))
+    gg, hf = _sphericity(z - z.mean(axis=0), n, 1, b)
+    subjects = float(b * ((y.mean(axis=1) - y.mean()) ** 2).sum())
+    row = _effect(ss, b - 1, error, (b - 1) * (n - 1), ss + error + subjects, error + subjects, n, (gg, hf))
+    return MixedAnova(
+        table=pd.DataFrame({"within": row}).T,
+        greenhouse_geisser=gg,
+        huynh_feldt=hf,
+        participants=n,
+        left_out=len(table) - n,
+    )
