@@ -85,6 +85,8 @@ recruitment:
   min_hourly: null
   # Ids of earlier studies whose participants may not take part.
   exclude: []
+  # Whether entry links carry a signature (`limen study links`), so that an id alone opens nobody's session.
+  signed: false
 
 # Simulated people for rehearsals and for power: logit P(correct) = logit(accuracy) + person + item. These numbers are
 # assumptions of yours, not results.
@@ -94,6 +96,8 @@ bots:
 {accuracy}
   # Shifts in logits by level of a within-subject factor of the design.
   effects: {effects}
+  # Shifts in logits for each unit of a numeric factor, for example {{region_mass: 4.0}}: bots that read a fact of the trial.
+  slopes: {slopes}
   # Standard deviations of people and of items, in logits.
   participant_sd: 0.6
   item_sd: 0.5
@@ -144,6 +148,7 @@ def init_study(protocol: str) -> str:
         minutes=json.dumps(example.get("minutes", 10)),
         accuracy="".join(f"    {name}: {json.dumps(value)}\n" for name, value in bots["accuracy"].items()).rstrip(),
         effects=json.dumps(bots.get("effects", {})),
+        slopes=json.dumps(bots.get("slopes", {})),
         words=json.dumps(example.get("words", {})),
     )
 
