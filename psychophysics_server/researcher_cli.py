@@ -191,7 +191,7 @@ def links(study_path: Path, number: int | None, ids_path: Path | None, host: str
         raise LimenError("study links: was given both of --n and --ids, or neither; allowed is one of them.")
     file = load_config(study_path, StudyFile)
     secret = link_secret(file, from_environment())
-    people = draw_ids(number) if ids_path is None else read_ids(_lines(ids_path))
+    people = draw_ids(number or 0) if ids_path is None else read_ids(_lines(ids_path))
     made = entry_links(file, open_recruiter(file.recruitment.source), people, secret=secret, host=host)
     click.echo(as_csv([["id", "link"], *made]), nl=False)
     if secret is None:
