@@ -204,7 +204,8 @@ def _method(single: str, datasets: int, level: float) -> str:
     text = (
         f"Each data set alone: {single} Pooled: atanh of each data set's coefficient with its sampling variance (1 / (n - 3); "
         "Spearman's and Kendall's by their own large-sample formulas) in a normal random-effects model; the spread by Paule and "
-        "Mandel with its Q-profile interval, the mean by Hartung and Knapp on k - 1 degrees of freedom. p of the pooled "
+        "Mandel with its Q-profile interval, the mean by Hartung and Knapp on k - 1 degrees of freedom, never narrower than with known "
+        "weights, so its interval is too wide rather than too narrow where few data sets hardly differ. p of the pooled "
         "coefficient is from orders permuted within data sets, so levels of data sets never count; Holm-adjusted over metrics. It speaks of these data sets, the interval of others like them. "
         f"Data sets with a coefficient of exactly 1 or too few methods for a variance are left out, by name. Intervals are {level:.0%}."
     )

@@ -13,7 +13,8 @@ from scipy import stats
 
 from analysis.link_cli import link as command
 from analysis.measures.association import Reliability, exact_interval
-from analysis.models.link import correlate, link
+from analysis.measures.pooling import random_effects
+from analysis.models.link import link
 from analysis.models.link_datasets import _Block, block_p, link_datasets
 from bench.registry import LimenError
 
@@ -43,30 +44,25 @@ def test_levels_of_data_sets_make_no_correlation():
     assert found.low < 0 < found.high
 
 
-@pytest.mark.long
-def test_a_planted_correlation_is_covered_at_its_level_and_no_correlation_rejected_nominally():
-    held = rejected = 0
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        for rho in (0.6, 0.0):
-            truth = math.atanh(rho)
-            blocks = [_Block(str(k), *planted(rho, 9, 1000 * seed + k + (500 if rho else 0))) for k in range(6)]
-            if rho:
-                from analysis.measures.pooling import random_effects
+@pytest.mark.parametrize(("spread", "datasets", "exactly"), [(0.0, 6, False), (0.6, 10, True)])
+def test_a_planted_mean_is_covered_at_its_level_and_above_it_where_data_sets_do_not_differ(spread, datasets, exactly):
+    rng, held, draws = np.random.default_rng(1), 0, 300
+    for _ in range(draws):
+        z = 0.6 + rng.normal(0, spread, datasets) + rng.normal(0, 1 / math.sqrt(6), datasets)
+        found = random_effects(z, np.full(datasets, 1 / 6))
+        held += found.low <= 0.6 <= found.high
+    side = "two-sided" if exactly else "less"
+    assert stats.binomtest(held, draws, 0.95, alternative=side).pvalue > 0.01
 
-                z = np.arctanh([float(correlate(b.x, b.y, "Pearson r")) for b in blocks])
-                pooled = random_effects(z, np.full(6, 1 / 6))
-                held += pooled.low <= truth <= pooled.high
-            else:
-                weights = np.ones(6) / 6
-                observed = abs(weights @ [float(correlate(b.x, b.y, "Pearson r")) for b in blocks])
-                chance = np.zeros(199)
-                for b in blocks:
-                    orders = rng.permuted(np.tile(np.arange(9), (199, 1)), axis=1)
-                    chance += correlate(b.x, b.y[orders], "Pearson r") / 6
-                rejected += (1 + (np.abs(chance) >= observed).sum()) / 200 <= 0.05
-    assert stats.binomtest(held, 300, 0.95).pvalue > 0.01
-    assert stats.binomtest(int(rejected), 300, 0.05).pvalue > 0.01
+
+@pytest.mark.long
+def test_without_a_correlation_orders_within_data_sets_reject_nominally(monkeypatch):
+    monkeypatch.setattr("analysis.models.link_datasets.MOST_ORDERS", 399)
+    rejected = 0
+    for seed in range(300):
+        blocks = [_Block(str(k), *planted(0.0, 9, 1000 * seed + k)) for k in range(4)]
+        rejected += block_p(blocks, "Pearson r", seed=seed)[0] <= 0.05
+    assert stats.binomtest(rejected, 300, 0.05).pvalue > 0.01
 
 
 def test_the_p_within_data_sets_counts_every_combination():
