@@ -33,9 +33,9 @@ def answer(study: Study, battery: Battery) -> Answer:
     if analysis_of(study) == UTILITY:
         return utility_answer(study, primary)
     if not any(math.isfinite(item.value) for item in primary.estimates):
-        return nothing(primary)
+        return nothing(study, primary)
     own = _OWN.get(study.protocol) or _OWN.get(analysis_of(study)) or _crossed
-    return own(study, primary) or _crossed(study, primary) or nothing(primary)
+    return own(study, primary) or _crossed(study, primary) or nothing(study, primary)
 
 
 def _verdict(study: Study, item: Estimate, more: str, less: str) -> Answer:

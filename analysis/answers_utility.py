@@ -15,7 +15,7 @@ def utility_answer(study: Study, primary: Result) -> Answer:
     contrasts = primary.of("accuracy difference")
     if not contrasts:
         reasons = "; ".join(FLAGS[flag] for flag in primary.all_flags())
-        return Answer(f"No condition could be compared with the {study.baseline} condition: {reasons}.")
+        return Answer(f"No condition could be compared with the {study.baseline} condition: {reasons} ({tail(study)}).")
     found = [item for item in contrasts if item.p_adjusted < ALPHA]
     methods = [item for item in contrasts if item.label != "control"] or list(contrasts)
     better = [item for item in methods if item in found and item.value > 0]

@@ -97,7 +97,8 @@ def by_value(items: Sequence[Estimate]) -> list[Estimate]:
     return sorted(items, key=lambda item: (-item.value, item.label))
 
 
-def nothing(primary: Result) -> Answer:
+def nothing(study: Study, primary: Result) -> Answer:
     """Say that nothing was estimated, and why."""
-    reasons = "; ".join(FLAGS[flag] for flag in primary.all_flags()) or primary.method.rstrip(".")
-    return Answer(f"The study's question has no answer from these data: {reasons}.")
+    flags = [flag for flag in primary.all_flags() if flag not in ("singular", "few_levels")]
+    reasons = "; ".join(FLAGS[flag] for flag in flags) or primary.method.rstrip(".")
+    return Answer(f"The study's question has no answer from these data: {reasons} ({tail(study)}).")

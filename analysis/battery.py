@@ -134,6 +134,13 @@ def crossed_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str,
     """Run the mixed model of the card's formula, and hand its companion on as a result of its own."""
     trials = study.answers(exclusions=exclusions)
     formula, _ = estimable(formula_of(study), trials)
+    for name in re.findall(r"[A-Za-z_]\w*", formula.partition("~")[2]):
+        empty = int(trials[name].isna().sum()) if name in trials.columns else 0
+        if empty:
+            raise LimenError(
+                f"{study.name}: column '{name}' is empty in {empty} of the {len(trials):,} answers to analyse; the formula "
+                f"'{formula}' needs it in each."
+            )
     family = "binomial" if formula.partition("~")[0].strip() == "correct" else "gaussian"
     found = ANALYSES.load(CROSSED)(
         trials, formula=formula, chance=study.chance, references=references(study, trials), family=family
