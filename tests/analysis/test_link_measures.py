@@ -83,12 +83,12 @@ def _correlated(r: float, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_exact_interval_covers_at_its_level():
     rng, rho, n = np.random.default_rng(1), 0.7, 6
-    draws = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=(400, n))
+    draws = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=(150, n))
     held = 0
     for one in draws:
         low, high = exact_interval(float(np.corrcoef(one.T)[0, 1]), n)
         held += low <= rho <= high
-    assert stats.binomtest(held, 400, 0.95).pvalue > 0.01
+    assert stats.binomtest(held, 150, 0.95).pvalue > 0.01
 
 
 def test_too_few_points_have_no_variance_of_the_transformed_coefficient():
