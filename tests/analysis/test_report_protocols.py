@@ -36,16 +36,16 @@ SENTENCES = {
 """What the effects given to the simulated people make each report say first; a random walk uncovers nothing in common."""
 PRIMARY: dict[str, tuple[str, str, float, float]] = {
     "utility": ("accuracy difference", "grad_cam", 0.1, 0.45),
-    "basis": ("accuracy difference of basis", "dictionary - neuron", 0.05, 0.5),
+    "basis": ("accuracy difference of basis", "dictionary - neuron", 0.1, 0.55),
     "visualization": ("accuracy difference of reference", "natural - none", 0.2, 0.55),
     "agreement": ("bias to agree", "grad_cam", 0.1, 0.6),
     "distinction": ("accuracy difference of condition", "grad_cam - random", 0.2, 0.5),
     "preference": ("preference", "grad_cam", 0.55, 0.85),
     "intruder": ("accuracy difference of condition", "nmf - neurons", 0.25, 0.55),
-    "subcluster": ("above chance of condition", "nmf", 0.1, 0.4),
+    "subcluster": ("above chance of condition", "nmf", 0.1, 0.48),
     "clickme": ("split-half correlation above null", "oracle", -0.25, 0.25),
     "oddone": ("accuracy difference of composition over rules, people", "elementary - composed", 0.15, 0.6),
-    "drawing": ("recognisability difference", "memory \N{MINUS SIGN} view", -0.5, -0.05),
+    "drawing": ("recognisability above null", "view", 0.5, 1.0),
 }
 """Quantity, label, and where the estimate must lie for the effect that was planted."""
 QUICK = ("preference", "intruder")
