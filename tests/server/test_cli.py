@@ -110,7 +110,7 @@ def test_a_prolific_study_without_its_code_is_refused(build, tmp_path, monkeypat
 def test_bots_export_verify_and_monitor_work_on_one_study(typed, served, tmp_path, build):
     path, store = typed
     running, url = served(build())
-    database = running.database.url.database
+    database = running.database.url.render_as_string(hide_password=False)
     common = (path, "--store", store, "--db", database)
     bots = call("bots", *common, "--n", "4", "--url", url, "--seed", "2")
     assert bots.exit_code == 0, bots.output
@@ -135,7 +135,9 @@ def test_verify_ends_with_an_error_when_there_is_a_fault(typed, launch, build):
     running = launch(build())
     running.person().consent()
     running.database.write(lambda connection: connection.execute(update(sessions).values(high_water=7)).rowcount)
-    text = sentence("verify", path, "--store", store, "--db", running.database.url.database)
+    text = sentence(
+        "verify", path, "--store", store, "--db", running.database.url.render_as_string(hide_password=False)
+    )
     assert "1 faults" in text or "faults" in text
 
 

@@ -228,7 +228,9 @@ def test_ready_means_a_write_went_through(running):
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_nearly_full_disk_stops_newcomers_while_others_finish(launch, tmp_path):
+def test_a_nearly_full_disk_stops_newcomers_while_others_finish(launch, tmp_path, engine_name):
+    if engine_name != "sqlite":
+        pytest.skip("PostgreSQL's disk is another machine's: no server can look at it")
     early = launch().person()
     full = launch(disk_limit_mb=1e12)
     assert full.app.test_client().get("/readyz").status_code == 503
