@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from .battery import analysis_of
@@ -38,7 +38,7 @@ class Drawn:
 def render_page(analysed: Analysed, drawn: Drawn) -> str:
     """Return the page as text."""
     environment = Environment(
-        loader=PackageLoader("analysis", "templates"),
+        loader=ChoiceLoader([PackageLoader("analysis", "templates"), PackageLoader("bench", "templates")]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
