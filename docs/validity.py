@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import validity_measures
 from scipy import special, stats
 
 from analysis.mixed_models import mixedlm
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=PAGE)
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
-        page = INTRO.format(sets=given.sets) + table(given.sets, pool)
+        page = INTRO.format(sets=given.sets) + table(given.sets, pool) + validity_measures.page(given.sets, pool)
     given.output.write_text(page, encoding="utf-8")
     print(page)
 

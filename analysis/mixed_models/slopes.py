@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -92,7 +92,7 @@ def _test(now: Fitted, size: float, without: Callable[[], Fitted]) -> tuple[floa
     return ratio, float(stats.chi2.sf(ratio, 1) / 2) if ratio > 0 else 1.0
 
 
-def told(steps: Sequence[dict[str, Any]]) -> str:
+def told(steps: Sequence[Mapping[str, Any]]) -> str:
     """Write the steps for running text: what was dropped, with SD, likelihood ratio and p."""
     parts = [
         f"{step['dropped']} (SD {step['sd']:.2f}, LR {step['likelihood_ratio']:.2f}, p {step['p']:.3f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,15 +54,15 @@ def anovas(trials: pd.DataFrame, *, within: bool) -> list[Estimate]:
         return []
     estimates = []
     for row, name in names.items():
-        cell = found.table.loc[row]
-        extra = {effect: float(cell[effect]) for effect in EFFECTS} | {
-            "p_greenhouse_geisser": float(cell["p_gg"]), "p_huynh_feldt": float(cell["p_hf"]), "left_out": found.left_out
+        cell = {str(key): float(number) for key, number in found.table.loc[row].to_dict().items()}
+        extra = {effect: cell[effect] for effect in EFFECTS} | {
+            "p_greenhouse_geisser": cell["p_gg"], "p_huynh_feldt": cell["p_hf"], "left_out": found.left_out
         }  # fmt: skip
         known = math.isfinite(cell["F"])
         estimates.append(
             Estimate(
-                quantity=kind, label=name, value=NAN, statistic="F", statistic_value=float(cell["F"]), p=float(cell["p"]),
-                df=(float(cell["df1"]), float(cell["df2"])), n=found.participants, extra=extra,
+                quantity=kind, label=name, value=NAN, statistic="F", statistic_value=cell["F"], p=cell["p"],
+                df=(cell["df1"], cell["df2"]), n=found.participants, extra=extra,
                 flags=() if known else ("no_spread",),
             )
         )  # fmt: skip
@@ -75,7 +76,7 @@ def against_chance(
     found: list[Estimate] = []
     for name in names:
         values = table[name].dropna().to_numpy()
-        shared = {"label": name, "level": level, "extra": {"null": chance}}
+        shared: dict[str, Any] = {"label": name, "level": level, "extra": {"null": chance}}
         if len(values) > 1 and np.ptp(values) > 1e-12:
             test = stats.ttest_1samp(values, chance)
             bounds = test.confidence_interval(level)
@@ -120,8 +121,12 @@ def pairwise(table: pd.DataFrame, names: Sequence[str], margin: float, level: fl
 
 
 def _ranks(table: pd.DataFrame, name: str, base: str) -> list[Estimate]:
-    one = difference(table[name].dropna().to_numpy(), table[base].dropna().to_numpy())
-    label, n = f"{name} - {base}", sum(one.n)
+    first, second = (table[column].dropna().to_numpy() for column in (name, base))
+    label, n = f"{name} - {base}", len(first) + len(second)
+    if first.min() > second.max() or first.max() < second.min():
+        return [Estimate(quantity="Cliff's delta", label=label, value=float(np.sign(first.min() - second.min())), n=n,
+                         flags=("no_spread",), extra={"null": 0.0})]  # fmt: skip
+    one = difference(first, second)
     return [
         Estimate(quantity="Cliff's delta", label=label, value=one.cliff, low=one.cliff_low, high=one.cliff_high, n=n,
                  interval="Brunner-Munzel", p=one.brunner_munzel_p, extra={"null": 0.0, "mann_whitney_p": one.mann_whitney_p}),
@@ -153,10 +158,10 @@ def kruskal(groups: Mapping[str, np.ndarray]) -> list[Estimate]:
     whole = Estimate(quantity="Kruskal-Wallis", label="condition", value=NAN, statistic="H", statistic_value=found.h,
                      df=(float(found.df),), p=found.p, n=n)  # fmt: skip
     pairs = [
-        Estimate(quantity="Conover, Holm", label=f"{row.first} - {row.second}", value=NAN, statistic="t", statistic_value=float(row.t),
-                 df=(float(n - len(groups)),), p=float(row.p), p_adjusted=float(row.p_holm), adjustment="Holm",
-                 n=len(groups[row.first]) + len(groups[row.second]))
-        for row in found.pairs.itertuples()
+        Estimate(quantity="Conover, Holm", label=f"{first} - {second}", value=NAN, statistic="t", statistic_value=float(t),
+                 df=(float(n - len(groups)),), p=float(p), p_adjusted=float(adjusted), adjustment="Holm",
+                 n=len(groups[first]) + len(groups[second]))
+        for first, second, t, p, adjusted in zip(*(found.pairs[c].tolist() for c in ("first", "second", "t", "p", "p_holm")), strict=True)
     ]  # fmt: skip
     return [whole, *pairs]
 

@@ -48,12 +48,22 @@ def gap(table: pd.DataFrame, first: str, second: str, quantity: str, level: floa
     spread = np.ptp(one - other) if paired else max(np.ptp(one), np.ptp(other))
     if spread < 1e-12:
         return Estimate(quantity=quantity, label=label, value=value, n=n, flags=("no_spread",))
-    test = stats.ttest_rel(one, other) if paired else stats.ttest_ind(one, other, equal_var=False)
-    bounds = test.confidence_interval(level)
+    parts = (
+        [float((one - other).var(ddof=1)) / n]
+        if paired
+        else [float(side.var(ddof=1)) / len(side) for side in (one, other)]
+    )
+    error = float(np.sqrt(sum(parts)))
+    df = (
+        n - 1.0
+        if paired
+        else sum(parts) ** 2 / sum(v**2 / (len(side) - 1) for v, side in zip(parts, (one, other), strict=True))
+    )
+    half = float(stats.t.ppf((1 + level) / 2, df)) * error
     return Estimate(
-        quantity=quantity, label=label, value=value, low=float(bounds.low), high=float(bounds.high), level=level,
-        interval="paired t" if paired else "Welch t", statistic="t", statistic_value=float(test.statistic),
-        df=(float(test.df),), p=float(test.pvalue), n=n, extra={"null": 0.0, "standard_error": value / float(test.statistic) if test.statistic else NAN},
+        quantity=quantity, label=label, value=value, low=value - half, high=value + half, level=level,
+        interval="paired t" if paired else "Welch t", statistic="t", statistic_value=value / error, df=(df,),
+        p=float(2 * stats.t.sf(abs(value / error), df)), n=n, extra={"null": 0.0, "standard_error": error},
     )  # fmt: skip
 
 

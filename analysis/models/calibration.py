@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -112,10 +112,11 @@ def _people(data: pd.DataFrame) -> pd.DataFrame:
 def _reliability(data: pd.DataFrame, names: Sequence[str], scale: Scale, level: float) -> list[Estimate]:
     place = bin_of(data["confidence"].to_numpy(), BINS) if scale == "percent" else data["confidence"]
     found = []
-    for (name, at), part in data.groupby([data["condition"], pd.Series(place, index=data.index)], sort=True):
+    for (name, place_of), part in data.groupby([data["condition"], pd.Series(place, index=data.index)], sort=True):
         one = clustered_mean(part["correct"].to_numpy(), part["participant_id"].to_numpy())
         known = one.clusters > 1 and 0 < one.value < 1
         low, high = one.logit_interval(level) if known else (NAN, NAN)
+        at = float(str(place_of))
         shown = f"{at / BINS:.0%} to {(at + 1) / BINS:.0%}" if scale == "percent" else f"step {at:g}"
         extra = {"condition": name, "confidence": float(part["confidence"].mean()), "people": one.clusters}
         found.append(
@@ -140,7 +141,7 @@ def _error(data: pd.DataFrame, name: str, resamples: int, seed: int, level: floa
     )  # fmt: skip
 
 
-def _method(scale: Scale, facts: dict[str, object], resamples: int, seed: int, level: float) -> str:
+def _method(scale: Scale, facts: Mapping[str, object], resamples: int, seed: int, level: float) -> str:
     text = f"{facts['answers']:,} answers with a confidence; {facts['left_out']:,} had none, or no right answer. "
     if scale == "percent":
         text += (

@@ -119,12 +119,12 @@ def _intraclass(people: pd.DataFrame) -> list[Estimate]:
             continue
         forms = intraclass_correlations(values)
         for form in ("ICC(2)", "ICC(2,k)"):
-            row = forms.loc[form]
+            row = {str(key): float(number) for key, number in forms.loc[form].to_dict().items()}
             found.append(
                 Estimate(
-                    quantity="intraclass correlation", label=f"{form} of items, {name}", value=float(row["value"]),
-                    low=float(row["low"]), high=float(row["high"]), interval="F (McGraw and Wong)", statistic="F",
-                    statistic_value=float(row["F"]), df=(float(row["df1"]), float(row["df2"])), p=float(row["p"]),
+                    quantity="intraclass correlation", label=f"{form} of items, {name}", value=row["value"],
+                    low=row["low"], high=row["high"], interval="F (McGraw and Wong)", statistic="F",
+                    statistic_value=row["F"], df=(row["df1"], row["df2"]), p=row["p"],
                     n=len(values), unit="items", extra={"null": 0.0, "raters": values.shape[1]},
                 )
             )  # fmt: skip

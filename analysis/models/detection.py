@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import pandas as pd
@@ -143,7 +144,7 @@ def _one(part: pd.DataFrame, task: Task, alternatives: int, signal: str | None) 
     return rule(int((said & there).sum()), signals, int((said & ~there).sum()), len(part) - signals)
 
 
-def _method(facts: dict[str, object], level: float) -> str:
+def _method(facts: Mapping[str, object], level: float) -> str:
     how = {
         "yes/no": "d' is z(hits) less z(false alarms), the criterion minus half their sum (above 0: 'yes' is said too seldom)",
         "2afc": (

@@ -179,7 +179,8 @@ def _gains(results: MixedResults, columns: Sequence[str], names: Sequence[str], 
         mine = cells["condition"] == name if "condition" in by else pd.Series(True, index=cells.index)
         own = cells.loc[mine, "linear"]
         weights = np.zeros(len(cells))
-        weights[own.idxmax()], weights[own.idxmin()] = 1, -1
+        places = own.index.to_numpy(dtype=int)
+        weights[places[own.to_numpy().argmax()]], weights[places[own.to_numpy().argmin()]] = 1, -1
         ends.append((name, weights))
     said = lambda label, quantity, weights: estimate_of(  # noqa: E731
         margins.contrast(list(weights), alpha=1 - level), quantity, label, results, level

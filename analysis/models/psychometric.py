@@ -110,7 +110,8 @@ def fit_counts(counts: pd.DataFrame, alternatives: int, resamples: int = 0, seed
 
 
 def _counts(data: pd.DataFrame) -> pd.DataFrame:
-    return data.groupby("level")["correct"].agg(right="sum", answers="size")
+    groups = data.groupby("level")["correct"]
+    return pd.DataFrame({"right": groups.sum(), "answers": groups.size()})
 
 
 def _threshold(fit: Psychometric | None, target: float, levels: pd.Series) -> float:
@@ -130,7 +131,7 @@ def _each(data: pd.DataFrame, names: Sequence[str], alternatives: int, target: f
         key: _threshold(fit_counts(_counts(part), alternatives), target, data["level"])
         for key, part in data.groupby(["participant_id", "condition"])
     }
-    return pd.Series(found).unstack().reindex(columns=names)
+    return pd.Series(found).unstack().reindex(columns=list(names))
 
 
 def _bootstrapped(
