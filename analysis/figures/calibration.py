@@ -19,7 +19,7 @@ def calibration(
     result: Result,
     *,
     chance: float | None = None,
-    xlabel: str = "Confidence (%)",
+    xlabel: str = "",
     title: str = "Confidence and accuracy",
 ) -> Picture:
     """Draw a reliability diagram: accuracy with its interval at each level of confidence, and n below.
@@ -27,8 +27,9 @@ def calibration(
     Parameters
     ----------
     result : Result
-        Estimates of 'accuracy at confidence': `label` the series, `extra['confidence']` the mean confidence of the bin on
-        the scale of accuracy (0 to 1), `n` its answers.
+        Estimates of 'accuracy at confidence': `extra['condition']` (or `label`) the series, `extra['confidence']` the mean
+        confidence of the bin on the scale of accuracy (0 to 1), `n` its answers. With `facts['scale']` 'steps' confidence is
+        a step of an ordered scale, which no line of perfect calibration belongs to.
     chance : float, optional
         Accuracy of guessing, drawn as a dotted line.
 
@@ -38,35 +39,74 @@ def calibration(
         If the result has no finite 'accuracy at confidence'.
     """
     items = needed(result, "accuracy at confidence")
-    series = list(dict.fromkeys(item.label for item in items))
+    steps = result.facts.get("scale") == "steps"
+    series = list(dict.fromkeys(_series(item) for item in items))
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (4, 1)})
-        axes.plot([0, 1], [0, 1], color=MUTED, lw=0.9, ls=(0, (5, 3)))
-        axes.text(0.97, 0.985, "calibrated", color=MUTED, fontsize=7.5, ha="right", va="bottom")
+        if not steps:
+            axes.plot([0, 1], [0, 1], color=MUTED, lw=0.9, ls=(0, (5, 3)))
+            axes.text(0.97, 0.985, "calibrated", color=MUTED, fontsize=7.5, ha="right", va="bottom")
         for index, name in enumerate(series):
             mine = sorted(
-                (item for item in items if item.label == name), key=lambda item: float(item.extra["confidence"])
+                (item for item in items if _series(item) == name), key=lambda item: float(item.extra["confidence"])
             )
             style = (PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
             _curve(axes, mine, style, name)
-            _counts(below, mine, style[0], (index - (len(series) - 1) / 2) * 0.03, len(series))
+            _counts(
+                below,
+                mine,
+                style[0],
+                (index - (len(series) - 1) / 2) * (0.16 if steps else 0.03),
+                steps=steps,
+                alone=len(series) == 1,
+            )
         if chance is not None:
             axes.axhline(chance, color=MUTED, lw=0.9, ls=(0, (1, 2)))
-            axes.text(1.04, chance, "chance", color=MUTED, fontsize=7.5, ha="left", va="center")
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), ylabel="Accuracy (%)")
-        below.set(xlabel=xlabel, ylabel=items[0].unit)
+            axes.text(
+                1.01,
+                chance,
+                "chance",
+                transform=axes.get_yaxis_transform(),
+                color=MUTED,
+                fontsize=7.5,
+                ha="left",
+                va="center",
+            )
+        axes.set(ylim=(-0.03, 1.05), ylabel="Accuracy (%)")
+        below.set(
+            xlabel=xlabel or ("Confidence (step of the scale)" if steps else "Confidence (%)"), ylabel=items[0].unit
+        )
+        _confidence_axis(below, items, steps=steps)
         for panel in (axes, below):
             panel.grid(color=GRID, lw=0.5)
             panel.set_axisbelow(True)
         axes.yaxis.set_major_formatter(PERCENT)
-        below.xaxis.set_major_formatter(PERCENT)
         figure.legend(loc="outside upper left", ncols=min(3, len(series)), frameon=False, handlelength=1.6, fontsize=8)
     alt = f"{title}: " + "; ".join(
-        f"{item.label} at confidence {100 * float(item.extra['confidence']):.0f} %: {described(item, percent=True)}"
-        for item in items
+        f"{item.label} at confidence {_told(item, steps=steps)}: {described(item, percent=True)}" for item in items
     )
     return render(figure, f"{named(result.name)}_calibration", title, alt)
+
+
+def _series(item: Estimate) -> str:
+    return str(item.extra.get("condition", item.label))
+
+
+def _told(item: Estimate, *, steps: bool) -> str:
+    value = float(item.extra["confidence"])
+    return f"{value:g}" if steps else f"{100 * value:.0f} %"
+
+
+def _confidence_axis(axes: Axes, items: Sequence[Estimate], *, steps: bool) -> None:
+    """Set the shared axis of confidence: percent from 0 to 100, or every step of the scale."""
+    if not steps:
+        axes.set_xlim(-0.03, 1.03)
+        axes.xaxis.set_major_formatter(PERCENT)
+        return
+    places = sorted({float(item.extra["confidence"]) for item in items})
+    axes.set_xlim(places[0] - 0.4, places[-1] + 0.4)
+    axes.set_xticks(places, [f"{place:g}" for place in places])
 
 
 def _curve(axes: Axes, items: Sequence[Estimate], style: tuple[str, str], name: str) -> None:
@@ -79,10 +119,11 @@ def _curve(axes: Axes, items: Sequence[Estimate], style: tuple[str, str], name: 
               mew=0.9, zorder=4, label=f"{name} (n = {total:,})")  # fmt: skip
 
 
-def _counts(axes: Axes, items: Sequence[Estimate], colour: str, shift: float, series: int) -> None:
+def _counts(axes: Axes, items: Sequence[Estimate], colour: str, shift: float, *, steps: bool, alone: bool) -> None:
     places = [float(item.extra["confidence"]) + shift for item in items]
-    axes.bar(places, [item.n for item in items], width=0.055 if series == 1 else 0.028, color=colour)
-    if series == 1:
+    width = (0.3 if alone else 0.15) if steps else (0.055 if alone else 0.028)
+    axes.bar(places, [item.n for item in items], width=width, color=colour)
+    if alone:
         for place, item in zip(places, items, strict=True):
             axes.text(place, item.n, f"{item.n:,}", ha="center", va="bottom", fontsize=7, color=INK)
         axes.margins(y=0.28)

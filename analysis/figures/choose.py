@@ -11,12 +11,12 @@ from .forest import contrast_forest
 from .means import level_means
 from .picture import Picture
 from .psychometric import psychometric_function
-from .ratings import rating_shares
+from .ratings import counted, rating_shares
 from .rows import drawable, is_difference, is_ratio
 from .strengths import strengths
 from .times import reaction_times
 
-OWN = ("preference", "share", "term", "accuracy at level", "threshold", "accuracy at confidence")
+OWN = ("preference", "share", "term", "accuracy at level", "threshold", "accuracy at confidence", "share of answers")
 """Quantities that have a figure of their own kind, or none."""
 
 
@@ -53,7 +53,10 @@ def pictures_of(result: Result, *, chance: float | None = None, points: pd.DataF
             found.append(level_means(result, quantity, chance=line, points=points))
     if result.points is not None and {"label", "seconds"} <= set(result.points.columns):
         found.append(reaction_times(result))
-    if result.points is not None and {"label", "rating"} <= set(result.points.columns):
+    shares = counted(result)
+    if len(shares):
+        found.append(rating_shares(result, points=shares))
+    elif result.points is not None and {"label", "rating"} <= set(result.points.columns):
         found.append(rating_shares(result))
     return found
 

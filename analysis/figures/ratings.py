@@ -17,7 +17,7 @@ from bench.registry import LimenError
 from .. import format as write
 from ..results import Result
 from .picture import Picture, render
-from .rows import aside, named
+from .rows import aside, drawable, named
 from .style import MUTED, PERCENT, RC, WIDTH
 
 LOW, MIDDLE, HIGH = "#b35806", "#f3efe6", "#1f5fa8"
@@ -95,6 +95,18 @@ def rating_shares(
         for name in names
     )
     return render(figure, f"{named(result.name)}_ratings", title, alt)
+
+
+def counted(result: Result, quantity: str = "share of answers") -> pd.DataFrame:
+    """Turn estimated shares back into one row an answer: `label`, `rating`; `extra` has `level`, `answer` and `answers`."""
+    items = [item for item in drawable(result.of(quantity)) if {"level", "answer", "answers"} <= set(item.extra)]
+    times = [round(item.value * int(item.extra["answers"])) for item in items]
+    return pd.DataFrame(
+        {
+            "label": np.repeat([str(item.extra["level"]) for item in items], times),
+            "rating": np.repeat([float(item.extra["answer"]) for item in items], times),
+        }
+    )
 
 
 def _colours(count: int) -> list[str]:

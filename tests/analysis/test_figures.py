@@ -302,6 +302,37 @@ def test_a_result_gets_the_figures_of_its_quantities():
     assert [picture.name for picture in figures.pictures_of(psychometric())] == ["psychometric_psychometric"]
 
 
+def test_steps_of_confidence_have_no_line_of_perfect_calibration():
+    items = tuple(
+        estimate(
+            "accuracy at confidence",
+            f"none: step {step}",
+            0.4 + 0.1 * step,
+            extra={"condition": "none", "confidence": step},
+            unit="answers",
+        )
+        for step in (1.0, 2.0, 3.0)
+    )
+    found = Result(name="c", title="", role="secondary", method="", estimates=items, facts={"scale": "steps"})
+    texts = said(figures.calibration(found, chance=0.5))
+    assert "calibrated" not in texts
+    assert {"Confidence (step of the scale)", "1", "2", "3", "none (n = 72)"} <= texts
+
+
+def test_estimated_shares_of_answers_become_the_same_bars_as_the_answers():
+    rows = rated().points
+    assert rows is not None
+    items = tuple(
+        estimate("share of answers", f"{name}: {value:g}", float((part["rating"] == value).mean()),
+                 extra={"level": name, "answer": value, "answers": len(part)})
+        for name, part in rows.groupby("label")
+        for value in (1.0, 2.0, 3.0, 4.0, 5.0)
+    )  # fmt: skip
+    found = Result(name="ratings", title="", role="secondary", method="", estimates=items)
+    (picture,) = figures.pictures_of(found)
+    assert picture.svg == figures.rating_shares(rated()).svg
+
+
 def test_ratios_stand_beside_one_and_times_have_their_unit():
     quantities = {"response time of condition": 1800.0, "response time ratio of condition": 1.2}
     items = [estimate(q, name, v, low=0.9 * v, high=1.1 * v) for q, v in quantities.items() for name in NAMES]
