@@ -246,10 +246,9 @@ def load_study(study_path: str | Path, library: Library) -> FrozenStudy:
 
 
 def _changed(file: StudyFile, built: StudyFile) -> list[str]:
-    """Name the keys whose given values differ; the builder may fill in what the file leaves out."""
-    names = [
-        name for name in StudyFile.model_fields if name in file.model_fields_set and name not in {"design", "analysis"}
-    ]
+    """Name the keys whose given values differ; the builder may fill in what the file leaves out, or says to be null."""
+    said = {name for name in file.model_fields_set if getattr(file, name) is not None}
+    names = [name for name in StudyFile.model_fields if name in said and name not in {"design", "analysis"}]
     differing = [name for name in names if name != "bots" and getattr(file, name) != getattr(built, name)]
     for name in ("design", "analysis"):
         given, held = getattr(file, name), getattr(built, name)
