@@ -86,7 +86,7 @@ def drawing(
     for group in (*people, *others):
         for quantity in (RECOGNISABILITY, DIVERSITY):
             estimates += _absolute(group, quantity, permutations, seed, level, critic)
-        estimates += _curve(group, level)
+        estimates += _curve(group, level, critic.ways)
     pairs = [*combinations(people, 2), *((one, other) for one in people for other in others)]
     estimates += [_difference(one, other, q, level) for q in (RECOGNISABILITY, DIVERSITY) for one, other in pairs]
     estimates += _distances(people, others, seed, level)
@@ -213,7 +213,7 @@ def _far(points: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(z - z[:, :1], axis=2))
 
 
-def _curve(group: Group, level: float, bins: int = 4) -> Iterator[Estimate]:
+def _curve(group: Group, level: float, ways: int, bins: int = 4) -> Iterator[Estimate]:
     """Recognisability in quarters of the distance from the exemplar; intervals over people, or over categories of a model."""
     edges = np.quantile(group.far, np.linspace(0, 1, bins + 1)[1:-1])
     quarter = np.searchsorted(edges, group.far, side="right")
@@ -227,11 +227,12 @@ def _curve(group: Group, level: float, bins: int = 4) -> Iterator[Estimate]:
             continue
         reach = float(stats.t.ppf(0.5 + level / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
         value = float(each.mean())
-        ends = {} if reach == 0 else {"low": max(0.0, value - reach), "high": min(1.0, value + reach)}
+        low, high = (max(0.0, value - reach), min(1.0, value + reach)) if reach > 0 else (NAN, NAN)
         yield Estimate(
-            quantity=name, label=group.label, value=value, **ends, level=level, flags=() if ends else ("no_spread",),
+            quantity=name, label=group.label, value=value, low=low, high=high, level=level,
+            flags=() if reach > 0 else ("no_spread",),
             interval=f"t over {'people' if group.people else 'categories'}", n=int(mine.sum()), unit="drawings",
-            extra={"distance": float(group.far[mine].mean()), "null": 1 / group.chances.shape[1]},
+            extra={"distance": float(group.far[mine].mean()), "null": 1 / ways},
         )  # fmt: skip
 
 

@@ -172,7 +172,7 @@ def drawing(
     shown = family_of({"task": task, "family": family})
     names = category_names(shown, categories + practice, study.seed)
     items = [_item(place, "main" if place[0] < categories else "practice", album, size) for place in enumerate(names)]
-    game = {"size": [size, size]}
+    game: dict[str, Any] = {"size": [size, size]}
     if task == "draw":
         game |= {"pen_px": max(1, round(PEN * size)), "limit_ms": limit_ms, "max_points": 1500}
     else:
