@@ -34,8 +34,6 @@ import walk_screens
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 6
 """Pictures of kinds of trials that a page shows."""
-BEST_CELL = ("grad_cam", "nmf", "natural", "oracle", "craft")
-"""Conditions that show most, for the pictures."""
 
 
 @dataclass
@@ -76,17 +74,14 @@ def limen(log: Path, *arguments: str) -> str:
 
 
 def serve_and_take(path: Path, study: FrozenStudy, store: Path, out: Path, n: int) -> tuple[list[Any], str]:
-    """Serve a study; let `n` bots take it over HTTP and one in Chromium; return the screens, and a fault or ''."""
+    """Serve a study; let `n` bots take it over HTTP and one more in Chromium; return the screens, and a fault or ''."""
     name, port, log = study.file.study, free_port(), out / "walk.log"
     shared = [str(path), "--store", str(store), "--db", str(out / "answers.sqlite")]
     with serving(["study", "serve", *shared, "--port", str(port), "--dev"], port, out):
         url = f"http://127.0.0.1:{port}"
         fault = limen(log, "study", "bots", *shared, "--n", str(n), "--url", url, "--threads", "4")
-        cells = [cell.cell for cell in study.cells]
-        best = next((cell for word in BEST_CELL for cell in cells if cell.startswith(word)), cells[0])
-        preview = f"{url}/study/{name}/?preview=preview&cell={best}&simulate=visual"
         try:
-            screens, code = walk_screens.walk(preview)
+            screens, code = walk_screens.walk(f"{url}/study/{name}/?simulate=visual")
         except SystemExit as error:
             return [], fault or f"Chromium: {error}"
         return screens, fault or ("" if code else "Chromium: no code")
@@ -172,7 +167,7 @@ def count(row: Row, export: Path, n: int) -> None:
         if "description-sessions" in path.name:
             sessions = pd.read_csv(path)
             state = next(name for name in ("state", "status", "outcome") if name in sessions)
-            row.complete = f"{(sessions[state].astype(str).str.lower() == 'complete').sum()} of {n}"
+            row.complete = f"{(sessions[state].astype(str).str.lower() == 'complete').sum()} of {n + 1}"
 
 
 def compare(row: Row, study: FrozenStudy, report: Path, n: int) -> None:

@@ -116,7 +116,9 @@ def beside(screen: Screen, *, width: int = 760, colours: int = 128) -> bytes:
         canvas.paste(frame, (x, 0))
         x += frame.width + gap
     out = io.BytesIO()
-    canvas.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    canvas.quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
+        out, "PNG", optimize=True
+    )
     return out.getvalue()
 
 
