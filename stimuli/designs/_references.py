@@ -18,6 +18,7 @@ from ..protocol import POOL, Material
 from ..records import CellRow, StudyFile, TrialRow
 from ..render import Album
 from ..rows import Sheet, opaque
+from ..trials import Confidence
 
 ALL = "all"
 """The one condition of a study in which nothing differs between people."""
@@ -260,7 +261,7 @@ class Screen:
             ],
             "queries": [asked.high, asked.low] if left else [asked.low, asked.high],
             "arrangement": self.arrangement,
-            "confidence": {"levels": self.confidence} if self.confidence else None,
+            "confidence": Confidence(levels=self.confidence).model_dump() if self.confidence else None,
             "lockout_ms": self.lockout_ms,
         }
 

@@ -149,7 +149,7 @@ def visualization(
     feedback: bool = False,
     question: str = "",
     labels: tuple[str, str] = ("Strongly activating", "Weakly activating"),
-    base_label: str = "One more of them",
+    base_label: str = "A favourite of the machine",
     arrangement: Literal["stacked", "side_by_side"] = "stacked",
     confidence: Literal[0, 2, 3, 4, 5, 6, 7] = 3,
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 0,

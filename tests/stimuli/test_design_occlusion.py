@@ -121,6 +121,12 @@ def test_a_trial_shows_the_favourite_above_its_copies_and_none_of_it_among_the_r
         assert right == (batch["base"] if row["is_catch"] else batch["high"][0])["picture"]
 
 
+def test_steps_of_confidence_say_what_they_mean(made: Artifact) -> None:
+    for row in rows(made):
+        confidence = row["payload"]["confidence"]
+        assert (confidence["levels"], confidence["low"], confidence["high"]) == (3, "unsure", "certain")
+
+
 def test_texts_speak_of_covered_copies(made: Artifact) -> None:
     texts = StudyFile.model_validate(made.config["file"]).texts
     assert texts is not None
