@@ -105,7 +105,7 @@ def test_figures_and_tables_lie_beside_the_page(written):
     folder = written[0].parent
     figures = {path.stem for path in (folder / "figures").glob("*.svg")}
     assert figures == {path.stem for path in (folder / "figures").glob("*.png")}
-    assert figures == {"accuracy", "flow", "learning", "link", "model_split", "utility"}
+    assert {"accuracy", "flow", "learning", "link", "model_split", "utility"} <= figures
     tables = {path.stem for path in (folder / "tables").glob("*.csv")}
     assert {"accuracy", "contrasts", "utility", "comparisons", "flow", "exclusions", "link", "leaderboard"} <= tables
 
