@@ -167,7 +167,7 @@ def count(row: Row, export: Path, n: int) -> None:
         if "description-sessions" in path.name:
             sessions = pd.read_csv(path)
             state = next(name for name in ("state", "status", "outcome") if name in sessions)
-            row.complete = f"{(sessions[state].astype(str).str.lower() == 'complete').sum()} of {n + 1}"
+            row.complete = f"{(sessions[state].astype(str).str.lower() == 'complete').sum()} of {n} + 1"
 
 
 def compare(row: Row, study: FrozenStudy, report: Path, n: int) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 PATIENCE_S = 1500.0
+PEOPLE = 20
+"""A simulated person guesses the answers to the questions about the instructions; the first to get them right is followed."""
 HOLD = """
 (() => {
   const plain = window.setTimeout.bind(window);
@@ -52,19 +54,27 @@ class Screen:
 
 
 def walk(url: str) -> tuple[list[Screen], str]:
-    """Take the study at `url` (with `simulate=visual`) to its end; return a screen of each kind, and the code."""
+    """Take the study at `url` (with `simulate=visual`) to its end; return a screen of each kind, and the code.
+
+    Whoever fails the questions about the instructions is screened out, and the next person comes.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         try:
             width, height = SIZES["wide"]
-            page = running.new_page(viewport={"width": width, "height": height})
-            faults: list[str] = []
-            page.on("pageerror", lambda error: faults.append(str(error)))
-            page.add_init_script(HOLD)
-            page.goto(url)
-            return _to_the_end(page, faults)
+            for _ in range(PEOPLE):
+                page = running.new_page(viewport={"width": width, "height": height})
+                faults: list[str] = []
+                page.on("pageerror", lambda error, faults=faults: faults.append(str(error)))
+                page.add_init_script(HOLD)
+                page.goto(url)
+                screens, code = _to_the_end(page, faults)
+                if screens:
+                    return screens, code
+                page.close()
+            raise SystemExit(f"none of {PEOPLE} people came to a trial")
         finally:
             running.close()
 
@@ -74,8 +84,6 @@ def _to_the_end(page: Any, faults: list[str]) -> tuple[list[Screen], str]:
     while time.monotonic() < end and not faults:
         code = page.query_selector("#code")
         if code is not None:
-            if not screens:
-                raise SystemExit("no trial was seen on the way to the code")
             return screens, str(code.inner_text())
         if page.evaluate("window.walk.held"):
             screens.append(_taken(page))
