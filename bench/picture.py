@@ -75,9 +75,14 @@ def render(figure: Figure, name: str, title: str, alt: str) -> Picture:
     return Picture(name=name, title=title, alt=alt, svg=svg, inline=_inline(svg, name), png=data.getvalue())
 
 
+def anchor(name: str) -> str:
+    """Turn a picture's name into what may stand in an id and in a link to it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
 def _inline(svg: str, name: str) -> str:
     """Make an SVG ready to stand in a page: no prologue, ids of its own, colours from the page's theme."""
-    body = svg[svg.index("<svg") :]
+    body, name = svg[svg.index("<svg") :], anchor(name)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from . import concept_page, figures
 from .comparisons import rank_rows
 from .leaderboard import ARROWS, boards, format_table, number, print_leaderboard, span_of
+from .picture import anchor
 from .plan import registered_name
 from .registry import METRICS, LimenError, unknown
 from .run_pictures import Shown, fits, pictures_of, rankings
@@ -67,10 +68,10 @@ def write_report(run: Artifact, store: Store, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     (output / "figures").mkdir(exist_ok=True)
     for shown in pictures:
-        name = output / "figures" / shown.picture.name
-        name.with_suffix(".png").write_bytes(shown.picture.png)
+        file = output / "figures" / shown.picture.name
+        file.with_name(f"{file.name}.png").write_bytes(shown.picture.png)
         if not shown.pixels:
-            name.with_suffix(".svg").write_text(shown.picture.svg, encoding="utf-8")
+            file.with_name(f"{file.name}.svg").write_text(shown.picture.svg, encoding="utf-8")
     if ranked:
         for name_of, rows in zip(("ranks", "pairs"), rank_rows(ranked), strict=True):
             rows.to_csv(output / f"{name_of}.csv", index=False)
@@ -99,6 +100,7 @@ def _page(run: Artifact, store: Store, table: pd.DataFrame, pictures: Sequence[S
         "number": number,
         "breakable": breakable,
         "base64": _base64,
+        "anchor": anchor,
         "svg": lambda picture: Markup(picture.inline),
     }
     cards = {name: METRICS.card(registered_name(name)) for name in dict.fromkeys(table["metric"])}

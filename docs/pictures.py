@@ -30,6 +30,23 @@ def small(source: Path, target: Path, width: int) -> None:
     picture.quantize(192, dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
 
 
+def page(source: Path, target: Path, *, top: int = 0, height: int = 800) -> None:
+    """Photograph a report in Chromium, 1280 pixels wide, from `top` on, and keep it small."""
+    from playwright.sync_api import sync_playwright
+
+    browser = shutil.which("chromium")
+    if browser is None:
+        raise SystemExit("pictures of reports need Chromium on the PATH (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        shown = chromium.new_page(viewport={"width": 1280, "height": height})
+        shown.goto(source.resolve().as_uri())
+        photograph = Path(folder) / "page.png"
+        shown.screenshot(path=photograph, full_page=True, clip={"x": 0, "y": top, "width": 1280, "height": height})
+        chromium.close()
+        small(photograph, target, 900)
+
+
 def leaderboard(demo: Path) -> None:
     """Put the demo's leaderboard between the README's two marks."""
     table = find_run(ROOT / "configs" / PLAN, demo / "store").rows("table.parquet")
@@ -69,6 +86,8 @@ def main() -> None:
     leaderboard(demo)
     small(demo / "bench-report" / "figures" / "explanations.png", IMAGES / "explanations.png", 900)
     small(demo / "study-report" / "figures" / "accuracy.png", IMAGES / "accuracy.png", 1100)
+    page(demo / "study-report" / "report.html", IMAGES / "report_study.png", height=1000)
+    page(demo / "bench-report" / "report.html", IMAGES / "report_bench.png", height=1000)
     trial(demo)
 
 
