@@ -8,7 +8,6 @@ from typing import Any
 
 from psychophysics_server.plan import HASH
 
-from .plan import deviations
 from .report_analysis import Analysed
 from .tables_results import tested
 
@@ -35,6 +34,9 @@ def planned(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def deviating(analysed: Analysed) -> list[str]:
     """Say each thing that was not done as the frozen plan has it, in the data, the analysis and the fitted model."""
+    # Only a study with a plan needs the server's checks, and with them its data base.
+    from .plan import deviations
+
     plan, primary = analysed.study.plan, analysed.battery.primary
     if not {HASH, "analysis", "design"} <= set(plan):
         return ["The plan that the export carries is not one that this version of limen can compare with what was run."]
