@@ -171,6 +171,8 @@ def test_the_plan_in_the_checkout_runs_from_the_command_line_to_a_page(tmp_path,
     assert table.groupby(["layer", "method"])["metric"].nunique().nunique() == 1
     figures = {path.stem for path in (output / "figures").glob("*.png")}
     assert figures == {
+        "costs",
+        "costs_2",
         "pareto",
         "energy_matched",
         "C-deletion",
