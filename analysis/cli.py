@@ -18,7 +18,7 @@ from .link_cli import link
 from .load import Study, load
 from .models import ANALYSES
 from .models.utility import FORMULAS
-from .power_cli import power
+from .power.cli import power
 from .results import Estimate, Result
 
 _DATA = click.argument("data", type=click.Path(path_type=Path))

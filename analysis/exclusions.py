@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .load_study import Study
+from .load.study import Study
 from .models.participant_means import participant_means
 from .models.utility import utility
 from .results import Result

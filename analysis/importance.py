@@ -13,8 +13,8 @@ import pandas as pd
 from bench.registry import LimenError, unknown
 from bench.store import Artifact, Store, artifact_key, sha256_file
 
-from .load_checks import one_source, read_sessions
-from .load_tables import read_table, text_columns
+from .load.checks import one_source, read_sessions
+from .load.tables import read_table, text_columns
 from .measures.importance_maps import Chosen, Filters, Smoothing, choose_rounds, pooled
 from .measures.map_agreement import mean_interval, split_half_ceiling, step_up
 

@@ -295,7 +295,7 @@ def test_a_formula_asks_for_no_more_columns_than_it_names(tmp_path):
 
 
 def test_a_table_that_is_too_long_is_refused_before_it_is_read(tidy, monkeypatch):
-    monkeypatch.setattr("analysis.load_tables.MOST_ROWS", 100)
+    monkeypatch.setattr("analysis.load.tables.MOST_ROWS", 100)
     fails(tidy, "foreign.csv: 120 rows; a report reads 100 at most", columns=ColumnMap(columns=NAMES, baseline="none"))
 
 

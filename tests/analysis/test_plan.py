@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from analysis.load import load
 from analysis.plan import compose, deviations, keep, read_plan
-from analysis.plan_cli import check_plan, freeze
+from analysis.plan.cli import check_plan, freeze
 from analysis.power import grid, runner
-from analysis.power_assume import assume, decision
-from analysis.power_files import Analysis, run_grid, write
-from analysis.power_shape import shape_of
+from analysis.power.assume import assume, decision
+from analysis.power.files import Analysis, run_grid, write
+from analysis.power.shape import shape_of
 from bench.registry import LimenError
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import run_inside

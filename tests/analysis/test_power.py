@@ -13,12 +13,12 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 
 from analysis.power import grid, p_value, run_cell, runner
-from analysis.power_assume import Decision, assume, decision
-from analysis.power_cli import power as command
-from analysis.power_curve import Curve, Point, detectable
-from analysis.power_data import Assumed, Contrast, seen_items, simulate
-from analysis.power_files import Analysis, read_power, run_grid, write
-from analysis.power_shape import Other, Shape, shape_of
+from analysis.power.assume import Decision, assume, decision
+from analysis.power.cli import power as command
+from analysis.power.curve import Curve, Point, detectable
+from analysis.power.data import Assumed, Contrast, seen_items, simulate
+from analysis.power.files import Analysis, read_power, run_grid, write
+from analysis.power.shape import Other, Shape, shape_of
 from bench.registry import LimenError
 from stimuli.study import load_study, resolve
 
