@@ -51,10 +51,17 @@ def list_analyses() -> None:
 @click.option("--scores", type=click.Path(path_type=Path), help="Score table of `limen bench table --format csv`.")
 @_COLUMNS
 @_BASELINE
+@click.option(
+    "--samples",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Drawings of a model (safetensors, a tensor an exemplar), beside people's; repeat for several.",
+)
 @click.option("--timestamp", help="Time printed in the report; the same input and time give the same bytes.")
 @click.option("--pdf", is_flag=True, help="Also print the page as report.pdf (needs Chromium).")
 def report(
-    data: Path, out: Path, scores: Path | None, columns: Path | None, baseline: str | None, timestamp: str | None, pdf: bool
+    data: Path, out: Path, scores: Path | None, columns: Path | None, baseline: str | None, samples: tuple[Path, ...],
+    timestamp: str | None, pdf: bool
 ) -> None:  # fmt: skip
     """Write the report of DATA: an export folder of any protocol, or a tidy CSV with --columns."""
     from .report import write_report
@@ -63,9 +70,11 @@ def report(
     for option, value in (("--scores", scores), ("--columns", columns)):
         parts += [option, value.name] if value else []
     parts += ["--baseline", baseline] if baseline else []
+    parts += [part for given in samples for part in ("--samples", given.name)]
     page = write_report(
-        data, out, scores, columns=columns, baseline=baseline, timestamp=timestamp, command=shlex.join(parts)
-    )
+        data, out, scores, columns=columns, baseline=baseline, samples=samples, timestamp=timestamp,
+        command=shlex.join(parts),
+    )  # fmt: skip
     click.echo(f"report: {page}")
     if pdf:
         from .pdf import print_pdf

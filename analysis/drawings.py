@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from bench.registry import LimenError
+from bench.store import sha256_file
 
 from . import importance
+from .load.study import InputFile, Study
 
 
 def read_drawings(export: str | Path, *, exclusions: bool = True) -> pd.DataFrame:
@@ -50,6 +53,25 @@ def strokes_of(row: Mapping[str, object]) -> tuple[np.ndarray, ...]:
     """Return the strokes of a drawing as points of the unit square, (n, 2) each."""
     size = np.array([float(str(row["width"])), float(str(row["height"]))])
     return tuple(np.asarray(one, dtype=float)[:, 1:] / size.max() for one in json.loads(str(row["strokes"])))
+
+
+def with_samples(study: Study, files: Sequence[str | Path]) -> Study:
+    """Set samples of models beside the drawings of a study; the report names the files with their hashes.
+
+    Raises
+    ------
+    LimenError
+        If the study is not of drawings, or a file is not there.
+    """
+    if not files:
+        return study
+    if not study.folder or not holds_drawings(study.folder):
+        raise LimenError(f"{study.name}, --samples: this study holds no drawings; samples stand beside drawings alone.")
+    for file in files:
+        if not Path(file).is_file():
+            raise LimenError(f"{file}: no such file; --samples takes safetensors files.")
+    read = [InputFile(name=Path(file).name, sha256=sha256_file(Path(file)), rows=0) for file in files]
+    return replace(study, samples=tuple(str(file) for file in files), files=(*study.files, *read))
 
 
 def read_samples(files: Sequence[str | Path]) -> dict[str, dict[str, np.ndarray]]:

@@ -13,15 +13,14 @@ import pandas as pd
 
 from bench.registry import LimenError, unknown
 
-from ..drawings import holds_drawings, read_drawings
+from ..drawings import holds_drawings, read_drawings, read_samples
 from ..importance import read_rounds
 from ..load.study import Study
 from ..models import ANALYSES
 from ..results import FLAGS, Result
+from .references import references
 from .utility import primary_and_companion, utility_results
 
-REFERENCES = {"basis": "neuron", "reference": "none", "machine": "right", "composition": "composed"}
-"""Level that the others of a factor are compared with, where a protocol's question names one."""
 GENERIC = "correct ~ condition + (1|participant) + (1|item)"
 UTILITY, CROSSED = "utility", "crossed"
 
@@ -172,16 +171,6 @@ def estimable(formula: str, trials: pd.DataFrame) -> tuple[str, str]:
     return f"{named}{tilde}{right}", " ".join(notes)
 
 
-def references(study: Study, trials: pd.DataFrame) -> dict[str, str]:
-    """Return the level of each factor that the others are compared with."""
-    first = study.baseline or next((name for name in study.conditions if name in set(trials["condition"])), None)
-    found = {"condition": first} if first else {}
-    for factor, level in REFERENCES.items():
-        if factor in trials.columns and level in set(trials[factor].dropna().astype(str)):
-            found[factor] = level
-    return found
-
-
 def flagged(results: Iterable[Result]) -> list[str]:
     """Say each flag of each result in a sentence; of secondary results those of the whole, not of single estimates."""
     said = []
@@ -228,7 +217,8 @@ def _drawing(study: Study, exclusions: bool) -> Result:
         raise LimenError(f"{study.name}: drawings are read from an export folder, not from a table.")
     if not holds_drawings(study.folder):
         return _clickme(study, exclusions)
-    return ANALYSES.load("drawing")(read_drawings(study.folder, exclusions=exclusions))
+    samples = read_samples(study.samples)
+    return ANALYSES.load("drawing")(read_drawings(study.folder, exclusions=exclusions), samples=samples)
 
 
 _OWN: dict[str, Callable[[Study, bool], Result]] = {

@@ -13,6 +13,7 @@ from .link import link_figure
 from .means import level_means
 from .model_split import model_split_figure
 from .picture import Picture
+from .plane import plane
 from .psychometric import psychometric_function
 from .ratings import rating_shares
 from .strengths import strengths
@@ -31,6 +32,7 @@ __all__ = [
     "model_split_figure",
     "palette",
     "pictures_of",
+    "plane",
     "psychometric_function",
     "raincloud",
     "rating_shares",

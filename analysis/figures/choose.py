@@ -10,6 +10,7 @@ from .calibration import calibration
 from .forest import contrast_forest
 from .means import level_means
 from .picture import Picture
+from .plane import plane, shows_plane
 from .psychometric import psychometric_function
 from .ratings import counted, rating_shares
 from .rows import drawable, is_difference, is_ratio
@@ -44,6 +45,8 @@ def pictures_of(result: Result, *, chance: float | None = None, points: pd.DataF
         found.append(psychometric_function(result, chance=chance))
     if drawable(result.of("accuracy at confidence")):
         found.append(calibration(result, chance=chance))
+    if shows_plane(result):
+        found.append(plane(result))
     found += [against_null(result, quantity) for quantity in paired]
     for quantity in _generic(result, paired):
         if is_difference(quantity) or is_ratio(quantity):

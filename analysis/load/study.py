@@ -102,6 +102,8 @@ class Study:
         Whether people met several conditions, so that conditions do not divide people.
     folder : str
         Where an export lies; '' for a tidy table.
+    samples : tuple of str
+        Files of models' drawings that stand beside people's.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Study:
     plan: Mapping[str, Any]
     within: bool = False
     folder: str = ""
+    samples: tuple[str, ...] = ()
 
     @property
     def simulated(self) -> bool:

@@ -19,7 +19,6 @@ from ..results import NAN, Estimate, Result, holm
 from .link import COEFFICIENTS, Coefficient, correlate, link, share_reached
 
 MOST_ORDERS = 100_000
-Table = pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class _Block:
 
 @registered("analysis", version=1, citation="arXiv:2112.04417")
 def link_datasets(
-    pairs: Mapping[str, tuple[Table, Table]],
+    pairs: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
     *,
     reliabilities: Mapping[str, Reliability] | None = None,
     level: float = 0.95,

@@ -13,7 +13,7 @@ from bench.config import Frozen, parse_config
 from bench.registry import LimenError, unknown
 from stimuli.records import Bots, StudyFile
 
-from ..battery import REFERENCES
+from ..battery.references import REFERENCES
 from .data import DEFAULT_SD, Assumed, Contrast, allowed_sds, check_sds
 from .shape import Shape
 

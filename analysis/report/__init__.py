@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bench.registry import LimenError
 
 from .. import format as write
 from ..battery.utility import FORMULA
+from ..drawings import with_samples
 from ..load import ColumnMap, load, read_scores
 from .analysis import Analysed, analyse
 from .codebook import codebook, codebook_table
@@ -33,6 +34,7 @@ def write_report(
     *,
     columns: str | Path | ColumnMap | None = None,
     baseline: str | None = None,
+    samples: Sequence[str | Path] = (),
     timestamp: str | None = None,
     command: str = "",
 ) -> Path:
@@ -50,6 +52,8 @@ def write_report(
         Column map of a tidy CSV.
     baseline : str, optional
         The condition others are compared with.
+    samples : sequence of path
+        Drawings of models to set beside people's, for the protocol `drawing` (`analysis.drawings.read_samples`).
     timestamp : str, optional
         Printed as the time of writing; the only part of a report that the input does not determine.
     command : str
@@ -69,7 +73,7 @@ def write_report(
     out = Path(out)
     if out.exists():
         raise LimenError(f"{out}: already exists, and a report overwrites nothing; give a new folder.")
-    study = load(export, columns=columns, baseline=baseline)
+    study = with_samples(load(export, columns=columns, baseline=baseline), samples)
     analysed = analyse(study, _scores(scores))
     stamp = timestamp if timestamp is not None else datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     book = codebook(study)

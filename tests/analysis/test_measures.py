@@ -11,7 +11,7 @@ from scipy import stats
 from analysis.measures.agreement import error_consistency, intraclass_correlations, krippendorff_alpha, split_half
 from analysis.measures.preference import bradley_terry
 from analysis.measures.psychophysics import m_afc, m_afc_accuracy, psychometric_function, two_afc, yes_no
-from analysis.measures.rankings import critical_difference
+from bench.rankings import critical_difference
 from bench.registry import LimenError
 
 NAN = float("nan")

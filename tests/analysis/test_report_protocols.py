@@ -12,11 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from analysis.battery import SECONDARY
+from analysis.drawings import read_drawings
 from analysis.models import ANALYSES
 from analysis.report import write_report
+from bench.registry import LimenError
+from bench.store import sha256_file
 from stimuli.protocol import DESIGNS
 
 STAMP = "2026-01-02 03:04 UTC"
@@ -202,6 +207,27 @@ def test_a_secondary_analysis_that_fails_costs_a_sentence_and_not_the_report(
     assert "reaction_time" not in found["analyses"]
     assert "The secondary analysis 'reaction_time' was left out: a slope of nothing." in found["warnings"]
     assert found["answer"].startswith(SENTENCES["intruder"])
+
+
+@pytest.mark.long
+def test_samples_of_models_stand_beside_drawings_with_their_hash(
+    reported: Callable[[str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    page, export = reported("drawing")
+    drawn = read_drawings(export)
+    noise = np.random.default_rng(0)
+    held = {str(item): noise.integers(0, 256, (4, 48, 48)).astype(np.uint8) for item in sorted(set(drawn["item_id"]))}
+    save_file(held, tmp_path / "noise.safetensors")
+    found = content(write_report(export, tmp_path / "out", samples=[tmp_path / "noise.safetensors"], timestamp=STAMP))
+    primary = found["analyses"]["drawing"]["estimates"]
+    assert any(item["quantity"] == "recognisability" and item["label"] == "noise" for item in primary)
+    assert sha256_file(tmp_path / "noise.safetensors") in json.dumps(found["provenance"])
+    assert (page.parent / "figures" / "drawing_plane.png").exists()
+
+
+def test_samples_beside_no_drawings_are_refused(reported: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
+    with pytest.raises(LimenError, match="holds no drawings"):
+        write_report(reported("preference")[1], tmp_path / "out", samples=["a.safetensors"], timestamp=STAMP)
 
 
 def test_every_secondary_analysis_is_registered() -> None:
