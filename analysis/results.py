@@ -24,6 +24,7 @@ FLAGS = {
     "singular": "a random effect's variance was estimated as 0 (normal in small studies, not a failure)",
     "hessian_not_pd": "the curvature at the optimum is not positive definite",
     "few_levels": "fewer than 30 participants or items: the tests may be a little liberal",
+    "disagrees_with_medians": "a ratio of response times lies more than one standard error from that of participants' medians",
     "disagrees_with_companion": "an accuracy difference lies more than one standard error from the clustered regression's",
     "few_clusters": "fewer than 30 clusters in one dimension: intervals may be too narrow",
     "incomplete_sessions": "participants without an answer in every session were left out",

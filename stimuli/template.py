@@ -111,7 +111,9 @@ bots:
   rt_median_ms: 1800
   rt_log_sd: 0.5
 
-# What the analysis is asked, for example `primary`, the contrast of the main hypothesis.
+# What the analysis is asked, and what `limen study freeze` pre-registers: `primary`, the contrast of the main hypothesis
+# ('LEVEL - REFERENCE', or a mapping with level, reference, alpha, direction and correction); `hypotheses`, sentences beside
+# the protocol's own; `stop_rule`, when recruiting ends.
 analysis: {{}}
 
 # The protocol's own pages are shown unless you write `texts:` with the keys consent, instructions (a list of pages),

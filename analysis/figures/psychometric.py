@@ -90,9 +90,10 @@ def _legend(
     figure: Figure, axes: Axes, series: Sequence[str], items: Sequence[Estimate], thresholds: Mapping[str, Estimate]
 ) -> None:
     for index, name in enumerate(series):
-        trials = sum(item.n for item in items if item.label == name)
-        unit = next(item.unit for item in items if item.label == name)
-        text = f"{name} (n = {trials:,} {unit}"
+        mine = [item for item in items if item.label == name]
+        # People answer at every level, trials at one.
+        number = max(item.n for item in mine) if mine[0].unit == "participants" else sum(item.n for item in mine)
+        text = f"{name} (n = {number:,} {mine[0].unit}"
         if name in thresholds:
             item = thresholds[name]
             text += f"; threshold ▲ {write.number(item.value)} {write.interval(item.low, item.high)}"

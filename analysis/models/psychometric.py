@@ -12,7 +12,7 @@ import pandas as pd
 from bench.registry import LimenError, registered
 
 from ..measures.psychophysics import MOST_LAPSES, Psychometric, psychometric_function
-from ..people import conditions_of
+from ..people import conditions_of, mean_estimate
 from ..results import NAN, Estimate, Result
 from ._people_gaps import against, gaps
 
@@ -93,9 +93,11 @@ def psychometric(
         found = _bootstrapped(data, names, alternatives, target, seed, level)
         how = f"one function a condition over all people, bootstrap over people ({DRAWS} draws)"
     estimates = tuple(_with_fit(item, pooled.get(item.label)) for item in found)
-    facts = {"target": target, "alternatives": alternatives, "axis": stimulus}
+    levels = _at_levels(data, names, 1 / alternatives, level)
+    curves = {name: _curve(fit, data["level"]) for name, fit in pooled.items() if fit is not None}
+    facts = {"target": target, "alternatives": alternatives, "axis": stimulus, "curves": curves}
     return Result(name="psychometric", title=TITLE, role="secondary", method=_method(facts, how, level), facts=facts,
-                  estimates=estimates, points=points)  # fmt: skip
+                  estimates=(*estimates, *levels), points=points)  # fmt: skip
 
 
 def fit_counts(counts: pd.DataFrame, alternatives: int, resamples: int = 0, seed: int = 0) -> Psychometric | None:
@@ -181,6 +183,23 @@ def _with_fit(item: Estimate, fit: Psychometric | None) -> Estimate:
         "deviance_p": fit.deviance_p,
     }
     return replace(item, extra={key: value for key, value in item.extra.items() if key != "null"} | more)
+
+
+def _at_levels(data: pd.DataFrame, names: Sequence[str], chance: float, level: float) -> list[Estimate]:
+    """Estimate each condition's accuracy at each level: a mean over people, beside guessing."""
+    found = []
+    for name in names:
+        for value, part in data[data["condition"] == name].groupby("level"):
+            means = part.groupby("participant_id")["correct"].mean().to_numpy(dtype=float)
+            item = mean_estimate(means, quantity="accuracy at level", label=name, level=level)
+            found.append(replace(item, extra={**item.extra, "level": float(str(value)), "null": chance}))
+    return found
+
+
+def _curve(fit: Psychometric, levels: pd.Series) -> dict[str, list[float]]:
+    """Return the fitted function over the range of the levels."""
+    places = np.linspace(levels.min(), levels.max(), 101)
+    return {"level": places.tolist(), "accuracy": fit.accuracy(places).tolist()}
 
 
 def _points(data: pd.DataFrame) -> pd.DataFrame:

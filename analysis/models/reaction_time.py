@@ -83,7 +83,7 @@ def reaction_time(
     own = [_natural(item) for item in fitted.estimates]
     medians, points = _medians(kept, fitted.estimates, level)
     apart = _apart(fitted.estimates, medians)
-    flags = (*fitted.flags, *(("disagrees_with_companion",) if apart else ()))
+    flags = (*fitted.flags, *(("disagrees_with_medians",) if apart else ()))
     method = said + _method(fitted.method)
     return Result(name="reaction_time", title=TITLE, role="secondary", method=method, estimates=(*own, *medians, *left_out),
                   facts={**facts, "disagreements": apart}, flags=flags, points=points)  # fmt: skip

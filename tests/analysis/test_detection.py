@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.figures import pictures_of
 from analysis.measures.psychophysics import m_afc_accuracy
 from analysis.models.detection import detection, sensitivities
 from analysis.models.psychometric import psychometric
@@ -132,6 +133,15 @@ def test_planted_thresholds_come_back_by_each_persons_function() -> None:
     assert item.n == 8
     assert item.extra["deviance_p"] > 0.01
     assert 0 <= item.extra["lapse"] <= 0.06
+    levels = [one for one in result.of("accuracy at level") if one.label == "maps"]
+    data = graded().query("condition == 'maps'")
+    for one in levels:
+        rows = data[data["stimulus_level"] == one.extra["level"]]
+        assert one.value == pytest.approx(rows.groupby("participant_id")["correct"].mean().mean())
+        assert one.low <= one.value <= one.high
+    curve = result.facts["curves"]["maps"]
+    assert np.interp(item.value, curve["level"], curve["accuracy"]) == pytest.approx(0.75, abs=0.03)
+    assert pictures_of(result)[0].name == "psychometric_psychometric"
 
 
 def test_few_answers_a_person_are_pooled_with_a_bootstrap_over_people() -> None:
