@@ -78,6 +78,10 @@ def run_browsers(
     return journeys
 
 
+OUTCOMES = {"code": "complete", "ended": "screened_out", "no-place": "full"}
+"""Page that shows a code -> what became of its bot; a code for review, on the page that saves, is a loss."""
+
+
 def _visit(page: Any, address: str, index: int) -> Journey:
     """Open the study and wait for its code."""
     errors: list[str] = []
@@ -88,7 +92,8 @@ def _visit(page: Any, address: str, index: int) -> Journey:
     while time.monotonic() < end and not errors:
         code = page.query_selector("#code")
         if code is not None:
-            journey.outcome, journey.code = "complete", code.inner_text()
+            shown = code.evaluate("element => element.closest('[data-page]').dataset.page")
+            journey.outcome, journey.code = OUTCOMES.get(shown, "lost"), code.inner_text()
             return journey
         page.wait_for_timeout(100)
     if errors:

@@ -45,6 +45,7 @@ def test_a_bias_that_the_pooled_number_hides_is_found() -> None:
     assert abs(found.get("accuracy", "grad_cam").value - 0.55) < 0.03
 
 
+@pytest.mark.long
 def test_guessing_is_rejected_at_the_nominal_rate() -> None:
     n = 400
     results = [agreement(_simulate(0.5, 0.5, seed=seed)) for seed in range(n)]

@@ -59,6 +59,7 @@ def test_a_planted_effect_lies_in_the_interval_and_no_effect_does_not_show() -> 
     assert result.get("accuracy difference of layer", "late - early").p > 0.05
 
 
+@pytest.mark.long
 def test_the_reference_level_decides_the_sign() -> None:
     data = simulate(1)
     one = crossed(data, formula=FORMULA, references={"basis": "neurons"}).get(
@@ -80,6 +81,7 @@ def test_simple_differences_show_where_an_interaction_is() -> None:
     assert terms["interaction"] < 0.01
 
 
+@pytest.mark.long
 def test_a_slope_that_is_there_is_kept_and_one_that_is_not_is_dropped() -> None:
     kept = crossed(simulate(3, slope_sd=1.2), formula=FORMULA)
     assert "(1 | participant:basis)" in kept.facts["formula"]

@@ -166,6 +166,7 @@ def test_planted_agreement_is_found() -> None:
         assert (item.n, item.unit) == (8, "images")
 
 
+@pytest.mark.long
 def test_without_agreement_halves_are_at_their_null_as_often_as_the_interval_says() -> None:
     """200 games of 24 images without any agreement: the 95 % interval leaves out 0 in about one of twenty."""
     missed = 0

@@ -108,6 +108,7 @@ def test_data_that_have_no_mixed_anova_are_refused(change, message: str) -> None
         fit(change(people()))
 
 
+@pytest.mark.long
 def test_false_positives_of_every_effect_are_nominal() -> None:
     p = np.array(
         [

@@ -131,6 +131,7 @@ def test_a_variance_that_is_not_there_is_zero_and_flagged() -> None:
     assert results.random_sds.set_index("group").loc["item", "sd"] == 0
 
 
+@pytest.mark.long
 def test_coverage_of_a_between_item_effect_is_nominal() -> None:
     """160 small data sets: the 95 % interval of a factor between items, on unit-based degrees of freedom."""
     hits = 0

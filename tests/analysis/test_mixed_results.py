@@ -240,6 +240,7 @@ def test_the_bootstrap_is_seeded_and_no_matter_of_processes() -> None:
     assert one.failed == 0
 
 
+@pytest.mark.long
 def test_the_bootstrap_finds_an_effect_and_its_interval_holds_it() -> None:
     data = small(1, 2.5)
     full, null = (mixedlm(f"y ~ {f} + (1|pid) + (1|item)", data, reml=False).fit() for f in ("group", "1"))

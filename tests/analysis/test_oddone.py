@@ -81,6 +81,7 @@ def test_planted_learning_is_found():
     assert found.p < 0.001
 
 
+@pytest.mark.long
 def test_without_effects_the_tests_reject_at_the_nominal_rate():
     studies, hits = 150, {COMPOSITION: 0, SLOPE: 0}
     for seed in range(studies):

@@ -49,6 +49,7 @@ def test_stated_strengths_and_order_are_recovered() -> None:
     assert best.n == 200
 
 
+@pytest.mark.long
 def test_equal_strengths_are_rejected_at_the_nominal_rate() -> None:
     n = 300
     results = [preference(_simulate((0.0, 0.0, 0.0), seed=seed)) for seed in range(n)]

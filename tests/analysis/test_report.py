@@ -59,6 +59,7 @@ def test_the_planted_helper_is_the_answer(written):
     assert answer in html.unescape(written[0].read_text())
 
 
+@pytest.mark.long
 def test_without_any_effect_the_answer_claims_none(synthetic_export):
     study = load(synthetic_export(accuracy=dict.fromkeys(("baseline", "control", "rise"), (0.6,) * 3), people=15))
     analysed = analyse(study)
@@ -72,12 +73,14 @@ def test_simulated_observers_are_declared_at_the_top_and_in_the_warnings(written
     assert results(written[0])["warnings"][0] == "These responses come from simulated observers, not from people."
 
 
+@pytest.mark.long
 def test_answers_of_people_carry_no_such_banner(synthetic_export, tmp_path):
     page = write_report(synthetic_export(source="live", accuracy=FEW, people=6), tmp_path / "out", timestamp=STAMP)
     assert "simulated" not in page.read_text()
     assert results(page)["simulated"] is False
 
 
+@pytest.mark.long
 def test_the_same_input_gives_the_same_bytes(written, tmp_path):
     page, export, scores = written
     again = write_report(export, tmp_path / "again", scores, timestamp=STAMP)
@@ -157,6 +160,7 @@ def test_the_page_is_one_file_with_unique_ids_and_no_broken_link(written):
     assert "<script" not in written[0].read_text()
 
 
+@pytest.mark.long
 def test_hostile_names_are_inert(synthetic_export, tmp_path):
     nasty = "<script>alert(1)</script>"
     page = write_report(
@@ -218,6 +222,7 @@ def test_without_exclusions_both_halves_of_the_comparison_agree(synthetic_export
     assert list(frame["accuracy"]) == list(frame["accuracy_everyone"])
 
 
+@pytest.mark.long
 def test_without_exclusions_the_primary_test_is_not_run_twice(synthetic_export):
     assert analyse(load(synthetic_export(careless=0, people=6))).everyone is None
 
@@ -267,6 +272,7 @@ def test_every_analysis_has_a_card_and_says_what_it_did(name, synthetic_export):
         assert len(result.method) > 40
 
 
+@pytest.mark.long
 def test_a_condition_answered_all_right_is_reported_by_flags(synthetic_export, tmp_path):
     def edit(trials, sessions):
         trials.loc[(trials["condition"] == "rise") & trials["correct"].notna(), "correct"] = 1.0
@@ -282,6 +288,7 @@ def test_a_condition_answered_all_right_is_reported_by_flags(synthetic_export, t
     assert any("infinite" in warning and "rise" in warning for warning in content["warnings"])
 
 
+@pytest.mark.long
 def test_one_person_in_a_condition_is_reported_by_flags(synthetic_export, tmp_path):
     def edit(trials, sessions):
         rise = sessions[(sessions["condition"] == "rise") & sessions["finished"] & ~sessions["excluded"]]
@@ -313,6 +320,7 @@ def test_scores_of_other_methods_are_not_linked_and_said_so(synthetic_export, sc
     assert any("No method of the score table" in warning for warning in analysed.warnings)
 
 
+@pytest.mark.long
 def test_one_method_with_both_gives_points_and_no_coefficient(synthetic_export, score_table, tmp_path):
     path = synthetic_export(accuracy={"baseline": (0.6,) * 3, "rise": (0.7,) * 3}, people=6)
     page = write_report(path, tmp_path / "out", score_table, timestamp=STAMP)
@@ -330,6 +338,7 @@ def test_analysis_imports_neither_torch_nor_flask():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_the_command_line_writes_a_report_and_prints_utilities_and_the_link(synthetic_export, score_table, tmp_path):
     export, runner = str(synthetic_export(people=8)), CliRunner()
     done = runner.invoke(

@@ -87,6 +87,7 @@ def test_every_protocol_is_tested_here() -> None:
     assert set(SENTENCES) == set(PRIMARY) == set(DESIGNS.names())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_answer_is_that_of_the_planted_effect_with_interval_and_n(
     reported: Callable[[str], tuple[Path, Path]], protocol: str
@@ -264,6 +265,7 @@ def test_a_frozen_plan_is_on_the_page_with_what_was_done_otherwise(
     assert "no frozen plan came" not in text.lower()
 
 
+@pytest.mark.long
 def test_exclusions_show_the_primary_analysis_without_them(
     reported: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:

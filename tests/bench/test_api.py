@@ -255,6 +255,7 @@ def test_a_dictionary_is_fitted_by_name(stretched: ConceptData) -> None:
     np.testing.assert_array_equal(fit_dictionary("pca", stretched.train.numpy(), 2, seed=1).atoms, fitted.atoms)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DICTIONARIES.names())
 def test_a_seed_gives_the_same_dictionary_again(name: str, stretched: ConceptData) -> None:
     rows = stretched.train.abs()

@@ -111,6 +111,7 @@ def worst(engine: Engine, points: Tensor, targets: Tensor) -> Tensor:
     return (logits - logits.gather(2, chosen)).scatter(2, chosen, -torch.inf).amax(dim=(0, 2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("build", SIZES)
 def test_no_sample_and_no_corner_of_the_box_passes_a_bound(build: type[nn.Module]) -> None:
     engine, images, radius = engine_of(build), pictures(SIZES[build]), 0.1
@@ -121,6 +122,7 @@ def test_no_sample_and_no_corner_of_the_box_passes_a_bound(build: type[nn.Module
         assert (found >= reached).all(), (relaxation, bound)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("build", SIZES)
 def test_the_order_of_tightness_is_the_one_of_theory(build: type[nn.Module]) -> None:
     engine, images = engine_of(build), pictures(SIZES[build])

@@ -34,6 +34,7 @@ def test_classes_are_matched_by_name() -> None:
         true_classes(["a", "b"], ["a", "c"], [1], "plan")
 
 
+@pytest.mark.long
 def test_a_run_leaves_the_maps_of_each_class(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     zoo.load_network("tiny@digits", cache=cache, progress=False)

@@ -308,6 +308,7 @@ def test_the_unscrambled_design_of_the_published_code_misses_most_of_it() -> Non
     assert np.mean(sums) == pytest.approx(0.21, abs=0.03)
 
 
+@pytest.mark.long
 def test_concepts_of_a_deep_network_come_apart_with_the_seed() -> None:
     images = load_images("scenes", n=40, seed=0)
     engine = Engine(load_network("untrained@scenes", progress=False), device="cpu", precision="fp32")

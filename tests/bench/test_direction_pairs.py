@@ -106,6 +106,7 @@ def test_the_generator_refuses_another_geometry() -> None:
         direction_pairs(0, geometry="papre")  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_signal_vectors_are_found_without_labels(planted: DirectionPairs, found: Dictionary) -> None:
     assert planted_pairs.matched(found.atoms, planted.planted.atoms) >= 0.99
 

@@ -16,6 +16,7 @@ VALUES = ("lrp",)
 """Other libraries read the numbers of the network's own weights, which the meta device does not hold."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in ATTRIBUTIONS.names() if name not in VALUES])
 def test_a_method_makes_its_tensors_where_the_images_are(conv_network: Network, images: Tensor, name: str) -> None:
     engine = Engine(conv_network, device="meta")

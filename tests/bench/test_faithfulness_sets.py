@@ -69,6 +69,7 @@ def test_random_maps_sit_at_the_null(engine: Engine, images: Tensor, metric: str
     assert gains.std() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_null_is_the_mean_over_maps_dealt_out_anew(
     engine: Engine, images: Tensor, classes: np.ndarray, metric: str

@@ -89,6 +89,7 @@ def test_codes_in_another_order_know_nothing() -> None:
     np.testing.assert_allclose(found.extra["noise"], 1, atol=0.05)
 
 
+@pytest.mark.long
 def test_ten_thousand_features_share_one_factorisation_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     factorise = torch.linalg.svd

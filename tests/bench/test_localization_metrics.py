@@ -41,6 +41,7 @@ def test_all_none_and_half_of_the_credit_inside(name: str, engine: Engine, colum
     np.testing.assert_allclose(measure(name, engine, maps, **options).values, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_the_null_is_exact_and_random_maps_average_to_it(name: str, engine: Engine) -> None:
     region = np.zeros((2, 8, 8), dtype=bool)

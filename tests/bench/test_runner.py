@@ -69,6 +69,7 @@ def content(store: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_run_leaves_rows_the_next_packages_can_read(plan_path, tmp_path, cache, monkeypatch):
     store = Store(tmp_path / "store")
     artifact = run(plan_path, store, cache, monkeypatch)
@@ -134,6 +135,7 @@ def test_killed_ten_times_and_resumed_ends_in_the_same_rows(plan_path, tmp_path,
     assert "small" in done.stdout
 
 
+@pytest.mark.long
 def test_replicates_of_a_dictionary_see_different_data(plan_path, tmp_path, cache, monkeypatch):
     store = Store(tmp_path / "store")
     artifact = run(plan_path, store, cache, monkeypatch)

@@ -145,6 +145,7 @@ def test_one_cell_is_deleted_in_a_share_of_the_pictures(share: float, low: float
     assert (cells.sum(dim=0) > 0).all()
 
 
+@pytest.mark.long
 def test_a_network_trained_on_deletions_reads_deleted_digits(tmp_path: Path) -> None:
     network = load_network("tiny@digits_deletion", cache=tmp_path, device="cpu", progress=False)
     record = training_record("tiny@digits_deletion", cache=tmp_path)

@@ -142,6 +142,7 @@ def test_weights_of_the_wrong_shape_are_refused_even_with_the_right_hash(own_cac
         load_network("tiny@digits", cache=own_cache, device="cpu", progress=False)
 
 
+@pytest.mark.long
 def test_a_folder_without_a_manifest_is_not_taken_for_a_network(own_cache):
     weights_file(own_cache).with_name("manifest.json").unlink()
     assert training_record("tiny@digits", cache=own_cache) is None

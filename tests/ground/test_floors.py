@@ -31,6 +31,7 @@ def test_import_contracts_hold():
     assert "0 broken" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "statement",
     [

@@ -281,6 +281,7 @@ def run(database, template, examples, steps):
     run_state_machine_as_test(histories(database, template), settings=wanted)
 
 
+@pytest.mark.long
 def test_every_history_counts_those_who_hold_a_place_and_no_one_else(shared, tiny):
     run(shared, tiny, examples=16, steps=20)
 

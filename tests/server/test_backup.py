@@ -85,6 +85,7 @@ def test_people_go_on_where_they_were_in_a_restored_data_base(lived_in, target, 
         assert connection.execute(select(func.count()).select_from(alarms)).scalar_one() == 2
 
 
+@pytest.mark.long
 def test_a_backup_while_people_answer_is_a_moment_in_between(running, target, tmp_path):
     person, stop = running.person("talker"), threading.Event()
 

@@ -29,7 +29,7 @@ def here():
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("data_only", [True, False], ids=["data", "visual"])
+@pytest.mark.parametrize("data_only", [True, pytest.param(False, marks=pytest.mark.long)], ids=["data", "visual"])
 def test_bots_in_chromium_take_a_study_to_its_code(here, served, build, data_only):
     running, url = served(build(tests=1 if not data_only else 2))
     ended = []
@@ -42,6 +42,17 @@ def test_bots_in_chromium_take_a_study_to_its_code(here, served, build, data_onl
         windows = {json.loads(row.body).get("window") for row in connection.execute(select(events)) if row.trial_id}
     assert len(windows) == n
     assert verify(running.database, running.app.extensions["limen"].library).faults == []
+
+
+@pytest.mark.browser
+def test_bots_in_chromium_that_fail_the_questions_are_not_complete(here, served, build):
+    page = {"title": "Title", "body": "One paragraph."}
+    many = [f"option {number}" for number in range(6)]
+    quiz = [{"question": f"Question {number}?", "options": many, "answer": many[0]} for number in range(6)]
+    texts = {"consent": page, "instructions": [page], "quiz": quiz, "debrief": page, "contact": "lab@example.org"}
+    _, url = served(build(texts=texts))
+    (journey,) = run_browsers(url, "tiny-study", n=1, data_only=True)
+    assert (journey.outcome, bool(journey.code)) == ("screened_out", True)
 
 
 def test_without_chromium_the_tier_says_what_it_needs(monkeypatch):

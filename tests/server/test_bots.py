@@ -68,6 +68,7 @@ def test_a_study_without_a_model_or_with_a_part_of_one_is_refused(tiny, build):
         Psychometrics(tiny, seed=0, bots=Bots(accuracy={"baseline": (0.5,), "grad_cam": (0.5, 0.5)}))
 
 
+@pytest.mark.long
 def test_bots_over_http_recover_the_stated_accuracies(served, build):
     study = build(tests=9, bots={"accuracy": STATED, **PLAIN}, checks={})
     running, url = served(study)

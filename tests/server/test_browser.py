@@ -257,6 +257,7 @@ def test_a_reload_before_the_session_is_open_still_knows_who_this_is(
     assert site.count(sessions) == 1
 
 
+@pytest.mark.long
 def test_the_completion_code_is_the_same_after_a_reload(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come().go_to("code")
     code = visitor.code()
@@ -266,6 +267,7 @@ def test_the_completion_code_is_the_same_after_a_reload(arrive: Callable[..., Vi
     assert visitor.queued() == 0
 
 
+@pytest.mark.long
 def test_training_shows_the_answer_and_a_test_shows_neither_answer_nor_explanation(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -276,6 +278,7 @@ def test_training_shows_the_answer_and_a_test_shows_neither_answer_nor_explanati
     assert visitor.page.locator(".trial .answer").count() == 0
 
 
+@pytest.mark.long
 def test_the_examples_seen_so_far_are_within_reach_and_looking_is_recorded(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -293,6 +296,7 @@ def test_the_examples_seen_so_far_are_within_reach_and_looking_is_recorded(
     assert [len(item["image"]) for item in body["reservoir_items"]] == [64]
 
 
+@pytest.mark.long
 def test_wrong_practice_answers_are_explained_and_the_block_is_shown_again(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -313,6 +317,7 @@ def test_a_refusal_of_consent_keeps_nothing(arrive: Callable[..., Visitor], site
     assert [row.reason for row in site.rows(tombstones)] == ["no consent"]
 
 
+@pytest.mark.long
 def test_a_withdrawal_deletes_the_answers_here_and_there(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come().go_to("test")
     visitor.page.get_by_role("button", name="Withdraw").click()
@@ -325,6 +330,7 @@ def test_a_withdrawal_deletes_the_answers_here_and_there(arrive: Callable[..., V
     assert [row.reason for row in site.rows(tombstones)] == ["Too long for mef"]
 
 
+@pytest.mark.long
 def test_answers_given_offline_arrive_when_the_network_is_back(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come().go_to("test")
     visitor.wait_until_sent()
@@ -341,6 +347,7 @@ def test_answers_given_offline_arrive_when_the_network_is_back(arrive: Callable[
     assert answered(site) == planned(site)
 
 
+@pytest.mark.long
 def test_unsent_answers_outlive_a_reload(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come().go_to("test")
     visitor.wait_until_sent()
@@ -358,6 +365,7 @@ def test_unsent_answers_outlive_a_reload(arrive: Callable[..., Visitor], site: S
     assert answered(site) == planned(site)
 
 
+@pytest.mark.long
 def test_lost_requests_and_lost_answers_lose_and_double_nothing(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come()
     fates = iter(["lose request", "lose answer", "pass"] * 200)
@@ -378,6 +386,7 @@ def test_lost_requests_and_lost_answers_lose_and_double_nothing(arrive: Callable
     assert site.count(alarms) == 0
 
 
+@pytest.mark.long
 def test_without_storage_each_answer_is_held_before_the_next_trial(arrive: Callable[..., Visitor], site: Site) -> None:
     script = "Object.defineProperty(window, 'indexedDB', { get() { throw new Error('private mode'); } });"
     visitor = arrive(script).come().go_to("test")
@@ -390,6 +399,7 @@ def test_without_storage_each_answer_is_held_before_the_next_trial(arrive: Calla
     assert answered(site) == planned(site)
 
 
+@pytest.mark.long
 def test_a_picture_that_fails_to_load_blocks_its_trial_and_not_the_study(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -441,6 +451,7 @@ def test_a_study_without_a_place_left_says_so(arrive: Callable[..., Visitor], si
     assert refusal["message"] in visitor.page.locator("main").inner_text()
 
 
+@pytest.mark.long
 def test_a_second_window_waits_until_the_first_is_closed(arrive: Callable[..., Visitor], site: Site) -> None:
     first = arrive().come().go_to("instructions")
     second = Visitor(site, first.page.context.new_page())
@@ -452,6 +463,7 @@ def test_a_second_window_waits_until_the_first_is_closed(arrive: Callable[..., V
     assert site.count(alarms) == 0
 
 
+@pytest.mark.long
 def test_a_study_can_be_taken_by_keyboard_alone(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come()
     keyboard = visitor.page.keyboard
@@ -499,6 +511,7 @@ def test_a_study_can_be_taken_on_a_phone_by_touch(arrive: Callable[..., Visitor]
     assert answered(site) == planned(site)
 
 
+@pytest.mark.long
 def test_on_a_phone_a_trial_fits_the_screen_and_the_examples_are_in_a_drawer(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -517,6 +530,7 @@ def test_on_a_phone_a_trial_fits_the_screen_and_the_examples_are_in_a_drawer(
     assert 0 < body["reservoir_ms"] <= body["rt_ms"]
 
 
+@pytest.mark.long
 def test_every_page_has_one_main_one_heading_a_language_and_described_pictures(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:
@@ -548,6 +562,7 @@ def test_losing_the_focus_is_an_event_and_is_counted_in_the_trial(arrive: Callab
     ]
 
 
+@pytest.mark.long
 def test_a_key_held_down_or_pressed_too_early_is_no_answer(arrive: Callable[..., Visitor], site: Site) -> None:
     visitor = arrive().come().go_to("test")
     before = walker.serial(visitor.page)
@@ -558,6 +573,7 @@ def test_a_key_held_down_or_pressed_too_early_is_no_answer(arrive: Callable[...,
     before.wait_for_element_state("hidden")
 
 
+@pytest.mark.long
 def test_when_the_end_does_not_come_there_is_another_code_and_a_copy(
     arrive: Callable[..., Visitor], site: Site
 ) -> None:

@@ -304,6 +304,7 @@ def no_code_stands_for_missing_data(site, shown):
     assert "LIMEN-" not in shown
 
 
+@pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.parametrize("blocked", ["**/static/dist/*.js", "**/api/sessions", "**/api/session", "**/stimuli/*"])
 def test_whatever_is_blocked_no_code_is_shown(arrive, site, blocked):
@@ -326,6 +327,7 @@ def test_a_whole_study_whose_saves_are_blocked_ends_without_a_code(arrive, site,
     no_code_stands_for_missing_data(site, walk(visitor, screens=120))
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_a_picture_that_arrives_in_half_blocks_its_trial(arrive, site):
     """A torn connection leaves half a picture, which a browser may well draw: the trial waits, and nothing is answered."""

@@ -52,6 +52,7 @@ def wait_for_events(process, count):
         database.close()
 
 
+@pytest.mark.long
 def test_everything_goes_wrong_and_every_acknowledged_event_is_held_once(process, engine_name):
     process.start()
     plan = Plan(bots=20, kills=5, disk=engine_name == "sqlite", seed=5)

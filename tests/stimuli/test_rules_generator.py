@@ -62,6 +62,7 @@ CEILING = 64
 """More than 64 of 160 happen by chance (.25) in 1 of 100,000 comparisons, in 1 of 1,000 runs of the 85 made here."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", ELEMENTARY)
 def test_no_pixel_statistic_gives_the_odd_one_away(rule):
     values, odd = statistics(rule)
@@ -130,6 +131,7 @@ def test_three_share_a_count_and_the_odd_one_has_another():
         assert len(pictures[3]) != len(pictures[0])
 
 
+@pytest.mark.long
 def test_the_area_of_counted_figures_does_not_depend_on_their_count():
     areas: dict[int, list[float]] = {}
     for _, pictures in scenes("count", 60):
