@@ -78,6 +78,8 @@ class DrawScreen extends TrialScreen<DrawPayload> {
     canvas.style.setProperty("--shape", String(payload.size[0] / payload.size[1]));
     canvas.style.aspectRatio = `${payload.size[0]} / ${payload.size[1]}`;
     this.sheet = element("figure", { class: "sheet", hidden: this.remembered }, canvas, element("figcaption", {}, text.paper));
+    // A line that ends fast would count as a fling to the browser, and the tap after it only as its end.
+    canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     canvas.addEventListener("pointerdown", this.onDown);
     canvas.addEventListener("pointermove", this.onMove);
     canvas.addEventListener("pointerup", this.onLift);

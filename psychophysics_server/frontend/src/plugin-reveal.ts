@@ -90,6 +90,8 @@ class RevealScreen extends TrialScreen<RevealPayload> {
     canvas.style.aspectRatio = `${payload.size[0]} / ${payload.size[1]}`;
     canvas.setAttribute("aria-label", fill(this.reveals ? text.canvas : text.board, { word: payload.word }));
     canvas.setAttribute("aria-describedby", "reveal-keys");
+    // A stroke that ends fast would count as a fling to the browser, and the tap after it only as its end.
+    canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     canvas.addEventListener("pointerdown", this.onDown);
     canvas.addEventListener("pointermove", this.onMove);
     this.startButton = button(text.start, "primary", (event) => this.start(event));
