@@ -1,6 +1,7 @@
 """Measure coverage and false positives of the recommended analysis by simulation, and write docs/validity.md (`make validity`).
 
 python docs/validity.py                       # 500 data sets a row: minutes on two cores
+python docs/validity.py --secondary 200       # fewer of the secondary analyses: the page as it stands
 python docs/validity.py --sets 20 --output x.md
 """
 
