@@ -20,7 +20,7 @@ from .append import Appended
 from .db import Busy, WriteFailed, insert_once
 from .doors import Door
 from .metrics import metrics_of
-from .sessions import token_hash
+from .sessions import bearer_of, token_hash
 from .tables import meta
 
 operations = Blueprint("operations", __name__)
@@ -30,7 +30,7 @@ TOKEN = "LIMEN_METRICS_TOKEN"
 """Environment: whoever sends it as a bearer token may read the metrics from anywhere."""
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"})
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
-REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _log = logging.getLogger("psychophysics_server.requests")
 
 
@@ -94,15 +94,18 @@ def _may_read_metrics() -> bool:
 
 
 def _bearer() -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
+    return bearer_of(request.headers.get("Authorization", ""))
 
 
 @operations.before_app_request
 def _begin() -> None:
     g.began = time.perf_counter()
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    g.request_id = request_name(request.headers.get("X-Request-ID", ""))
+
+
+def request_name(given: str) -> str:
+    """Return the name that came with a request, or draw one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 @operations.after_app_request

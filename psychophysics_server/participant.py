@@ -26,7 +26,7 @@ from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
 from .saves import FAULT
 from .security import content_policy
-from .sessions import Entry, authenticate, open_session, token_hash, view
+from .sessions import Entry, authenticate, bearer_of, open_session, token_hash, view
 from .signing import check as check_signature
 from .tables import participants, sessions
 from .wire import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
@@ -64,8 +64,7 @@ def _body(model: type[Body]) -> Body:
 
 def _bearer() -> str:
     """Return the token of the request, '' if it has none."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
+    return bearer_of(request.headers.get("Authorization", ""))
 
 
 def _unknown() -> Refusal:

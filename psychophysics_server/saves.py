@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,9 @@ from werkzeug.exceptions import SecurityError
 from werkzeug.sansio.utils import get_host
 
 from .append import append
-from .operations import REQUEST_ID, note
+from .operations import note, request_name
 from .security import EVENTS, fixed_headers
-from .sessions import token_hash
+from .sessions import bearer_of, token_hash
 from .wire import EventsRequest
 from .writer import Busy, WriteFailed
 
@@ -84,8 +83,7 @@ class Saves:
         if done.unknown or done.gone or done.conflicts:
             return None
         body = json.dumps(done.public(), separators=(",", ":"), sort_keys=True).encode() + b"\n"
-        name = environ.get("HTTP_X_REQUEST_ID", "")
-        name = name if REQUEST_ID.fullmatch(name) else secrets.token_hex(8)
+        name = request_name(environ.get("HTTP_X_REQUEST_ID", ""))
         start_response(
             "200 OK",
             [*self._heads[environ["wsgi.url_scheme"]], ("X-Request-ID", name), ("Content-Length", str(len(body)))],
@@ -100,5 +98,5 @@ class Saves:
                 get_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST"), None, self._hosts)
             except SecurityError:
                 return ""
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        return token_hash(token) if scheme.lower() == "bearer" else ""
+        token = bearer_of(environ.get("HTTP_AUTHORIZATION", ""))
+        return token_hash(token) if token else ""

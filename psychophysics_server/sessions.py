@@ -61,6 +61,12 @@ def token_hash(token: str) -> str:
     return sha256_bytes(token.encode())
 
 
+def bearer_of(header: str) -> str:
+    """Return the token of an Authorization header, '' if it has none."""
+    scheme, _, token = header.partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
 def new_session_id() -> str:
     """Draw a public id, never derived from a recruiter's."""
     return "p" + base64.b32encode(secrets.token_bytes(10)).decode().lower()

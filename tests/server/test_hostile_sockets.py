@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -227,3 +229,36 @@ def test_a_client_that_takes_no_answer_is_left(monkeypatch):
         line.setblocking(True)
         with pytest.raises(BrokenPipeError):
             line.sendall(b"x" * 20_000_000)
+
+
+def test_an_answer_leaves_whole_and_before_anybody_waits_for_more():
+    ours, theirs = socket.socketpair()
+    with worker.PatientSocket.around(ours) as line, theirs:
+        theirs.setblocking(False)
+        line.setblocking(True)
+        line.begin(0.05)
+        line.sendall(b"head")
+        line.sendall(b"body")
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+        with pytest.raises(ConnectionResetError):
+            line.recv(100)
+        assert theirs.recv(100) == b"headbody"
+
+
+@pytest.mark.parametrize(("others", "answered"), [(0, 3), (1, 1)])
+def test_a_thread_stays_with_a_connection_unless_others_stand_in_line(monkeypatch, others, answered):
+    seen = []
+    monkeypatch.setattr(worker.ThreadWorker, "handle", lambda self, conn: seen.append(conn) or True)
+    ours, theirs = socket.socketpair()
+    with worker.PatientSocket.around(ours) as line, theirs:
+        theirs.sendall(b"xx")
+        buffer = SimpleNamespace(getvalue=lambda: b"")
+        conn = SimpleNamespace(sock=line, parser=SimpleNamespace(unreader=SimpleNamespace(buf=buffer)))
+        held = worker.PatientWorker.__new__(worker.PatientWorker)
+        held.alive, held._line = True, deque([conn] * (1 + others))
+        monkeypatch.setattr(
+            worker.PatientSocket, "follows", lambda self, seconds: bool(self.recv(1)) if len(seen) < 3 else False
+        )
+        assert held.handle(conn) is True
+    assert len(seen) == answered
