@@ -105,7 +105,10 @@ def _exclusions(analysed: Analysed) -> list[Table]:
 
 
 def _participants(analysed: Analysed) -> list[Table]:
-    means, order = analysed.results["participant_means"], analysed.shown
+    means = analysed.results["participant_means"]
+    # A reveal round without an oracle has no right answer, so a condition may be without any.
+    judged = {one.label for one in means.estimates if one.quantity == "accuracy"}
+    order = tuple(name for name in analysed.shown if name in judged)
     found = [tables.accuracy_table(means, order)]
     if analysed.study.answers()["session"].nunique() > 1:
         found.append(tables.session_table(means, order, seen=seen(analysed)))
