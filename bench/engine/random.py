@@ -93,9 +93,11 @@ class Draws:
         """
         if not 0 <= size <= cells:
             raise LimenError(f"draws, subsets: given a size of {size} of {cells} cells, allowed is 0 to {cells}.")
-        order = torch.rand(count, cells, generator=self._generator, dtype=torch.float64).argsort(dim=1)
-        chosen = torch.zeros(count, cells, dtype=torch.bool).scatter_(1, order[:, :size], True)
-        return self._move(chosen)
+        keys = torch.rand(count, cells, generator=self._generator, dtype=torch.float64)
+        # The cells of the smallest keys; where they are more than half of all, those of the largest are left out.
+        few = min(size, cells - size)
+        found = keys.topk(few, dim=1, largest=few < size, sorted=False).indices
+        return self._move(torch.full(keys.shape, few < size).scatter_(1, found, few == size))
 
     def sobol(self, count: int, dims: int, *, scramble: bool = True) -> Tensor:
         """Draw `count` points of a scrambled Sobol sequence, float32 (count, dims) in [0, 1).

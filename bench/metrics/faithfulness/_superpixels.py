@@ -46,12 +46,14 @@ def superpixels(pictures: Tensor, segments: int, compactness: float = 10.0) -> t
     home, count = grid(pictures, (tall, wide))
     home = home.flatten()
     features = _features(pictures, weight)
-    around = _around(home, tall, wide)
+    whole = (features.double() * _UNIT).round().long()
+    members, place = _members(home, count)
+    blocks, around = features[:, :, members], _around(members.new_ones(count).cumsum(0) - 1, tall, wide)
     labels = home.expand(len(pictures), -1)
-    centres = _centres(features, labels, features.new_zeros(*features.shape[:2], count))
+    centres = _centres(whole, labels, features.new_zeros(*features.shape[:2], count))
     for _ in range(ITERATIONS):
-        labels = _nearest(features, centres, around)
-        centres = _centres(features, labels, centres)
+        labels = _nearest(blocks, centres, around)[:, place]
+        centres = _centres(whole, labels, centres)
     return _connected(labels.reshape(-1, height, width), features, centres), count
 
 
@@ -81,32 +83,48 @@ def _features(pictures: Tensor, weight: float) -> Tensor:
     return (torch.cat([colours, places], dim=1).flatten(2) * _UNIT).round() / _UNIT
 
 
-def _around(home: Tensor, tall: int, wide: int) -> list[Tensor]:
-    """List the centres that each pixel may choose, own cell first; beyond the edge stands the nearest cell inside."""
-    row, column = home // wide, home % wide
+def _members(home: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Lay the pixels out by their cell of the grid.
+
+    Returns
+    -------
+    members (count, most) int64, the pixels of each cell, its first one again where it has fewer; and (pixels,) int64, where
+    each pixel stands in the flattened layout
+    """
+    order = home.argsort(stable=True)
+    sizes = home.new_zeros(count).scatter_add(0, home, torch.ones_like(home))
+    first = sizes.cumsum(0) - sizes
+    most = math.ceil(len(home) / count) if home.is_meta else int(sizes.max())
+    column = home.new_ones(most).cumsum(0) - 1
+    members = order[first[:, None] + torch.where(column < sizes[:, None], column, 0)]
+    rank = torch.empty_like(home).scatter(0, order, torch.ones_like(home).cumsum(0) - 1)
+    return members, home * most + rank - first[home]
+
+
+def _around(cell: Tensor, tall: int, wide: int) -> list[Tensor]:
+    """List the centres that each cell's pixels may choose, own cell first; beyond the edge stands the nearest cell inside."""
+    row, column = cell // wide, cell % wide
     steps = sorted(((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=lambda step: step != (0, 0))
     return [(row + down).clamp(0, tall - 1) * wide + (column + right).clamp(0, wide - 1) for down, right in steps]
 
 
-def _nearest(features: Tensor, centres: Tensor, around: list[Tensor]) -> Tensor:
-    """Return the nearest allowed centre (N, pixels); of equally near ones the first."""
-    best, labels = None, around[0].expand(len(features), -1)
+def _nearest(blocks: Tensor, centres: Tensor, around: list[Tensor]) -> Tensor:
+    """Return the nearest allowed centre (N, cells * members) of pixels laid out by cell; of equally near ones the first."""
+    best, labels = None, around[0][:, None].expand(len(blocks), *blocks.shape[2:])
     for candidate in around:
-        distance = (features - centres[:, :, candidate]).square().sum(dim=1)
+        distance = (blocks - centres[:, :, candidate, None]).square_().sum(dim=1)
         if best is None:
             best = distance
             continue
-        labels = torch.where(distance < best, candidate, labels)
+        labels = torch.where(distance < best, candidate[:, None], labels)
         best = torch.minimum(distance, best)
-    return labels
+    return labels.flatten(1)
 
 
-def _centres(features: Tensor, labels: Tensor, before: Tensor) -> Tensor:
-    """Return the mean features (N, features, count) of each superpixel; an empty one stays where it was."""
-    where = labels[:, None].expand_as(features)
-    whole = (features.double() * _UNIT).round().long()
-    sums = torch.zeros_like(before, dtype=torch.int64).scatter_add(2, where, whole)
-    size = torch.zeros_like(sums).scatter_add(2, where, torch.ones_like(whole))
+def _centres(whole: Tensor, labels: Tensor, before: Tensor) -> Tensor:
+    """Return the mean features (N, features, count) of each superpixel, of features in `_UNIT`; an empty one stays."""
+    sums = torch.zeros_like(before, dtype=torch.int64).scatter_add(2, labels[:, None].expand_as(whole), whole)
+    size = torch.zeros_like(sums[:, 0]).scatter_add(1, labels, torch.ones_like(labels))[:, None]
     mean = (sums.double() / size / _UNIT).float()
     return torch.where(size > 0, mean, before)
 
