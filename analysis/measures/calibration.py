@@ -21,7 +21,7 @@ class CalibrationError:
     ----------
     value : float
         Mean over bins of |accuracy - mean confidence|, weighted by answers; never below 0, so biased upwards.
-    low, high : interval over people by inverting tests, which takes the bias off; at least 0
+    low, high : interval over people by inverting tests, which takes the bias off, from 0 to 1; it need not hold `value`
     null, null_p : its mean where confidence is shuffled among each person's answers, and the share of shuffles not above it
     floor, floor_high, floor_p : its mean and upper 97.5 % point were every confidence the true probability of being right, and
         the share of such data sets not below it
@@ -99,9 +99,14 @@ def calibration_error(
 def _interval(gap: np.ndarray, own: np.ndarray, level: float, draws: np.random.Generator) -> tuple[float, float]:
     """Return the errors under which the observed one is no extreme draw, by inverting tests.
 
-    The error is a sum of absolute values, so noise raises it and a bootstrap of it covers too seldom. True distances in the
-    observed proportions, times a factor, are drawn around with the bins' covariance over people (multivariate t): the interval
-    holds the factors at which an error as large, and one as small, has at least probability (1 - level) / 2.
+    The error is a sum of absolute values, so noise raises it, the more the nearer the bins' true distances are to 0: a
+    bootstrap of it covers too seldom, and so do tests that take the observed distances as the true ones, for these are
+    already raised. Each end therefore takes the distances that make it the more careful. For the lower end the true error
+    stands in few bins, those whose distance exceeds its standard error, and by that excess; for the upper end in all bins,
+    in proportion to their standard errors, where noise raises it least, and on the side of their sum unless more than one
+    standard error on the other, since what people share moves all bins alike. Draws around them have the bins' covariance over
+    people (multivariate t); an end is the true error at which one as extreme as the observed has probability
+    (1 - level) / 2.
 
     Parameters
     ----------
@@ -114,18 +119,28 @@ def _interval(gap: np.ndarray, own: np.ndarray, level: float, draws: np.random.G
     values, vectors = np.linalg.eigh(covariance)
     noise = draws.standard_normal((DRAWS, len(values))) * np.sqrt(np.maximum(values, 0)) @ vectors.T
     noise /= np.sqrt(draws.chisquare(count - 1, DRAWS) / (count - 1))[:, None]
+    errors, side = np.sqrt(np.diag(covariance)), -1.0 if mean.sum() < 0 else 1.0
     value, tail = float(np.abs(mean).sum()), (1 - level) / 2
-    if value == 0:
-        return 0.0, float(np.quantile(np.abs(noise).sum(axis=1), level))
+    few = np.sign(mean) * np.maximum(np.abs(mean) - errors, 0)
+    every = np.where(mean * side < -errors, -side, side) * errors
+    if not errors.any():
+        return value, value
+    return _least(few, noise, value, tail) if few.any() else 0.0, min(_least(every, noise, value, 1 - tail), 1.0)
 
-    def above(factor: float) -> float:
-        return float((np.abs(factor * mean + noise).sum(axis=1) >= value).mean())
 
-    low = 0.0 if above(0.0) >= tail else _root(lambda factor: above(factor) - tail, 0.0, 1.0)
-    most = 2.0
-    while above(most) < 1 - tail and most < 1e6:
+def _least(pattern: np.ndarray, noise: np.ndarray, value: float, chance: float) -> float:
+    """Return the least true error, spread over bins as `pattern`, at which one of `value` or more has at least a chance."""
+    shape = pattern / np.abs(pattern).sum()
+
+    def above(error: float) -> float:
+        return float((np.abs(error * shape + noise).sum(axis=1) >= value * (1 - 1e-12)).mean())
+
+    if above(0.0) >= chance:
+        return 0.0
+    most = max(value, 1e-6)
+    while above(most) < chance:
         most *= 2
-    return low * value, _root(lambda factor: above(factor) - (1 - tail), 0.0, most) * value
+    return _root(lambda error: above(error) - chance, 0.0, most)
 
 
 def _root(rise: Callable[[float], float], low: float, high: float) -> float:

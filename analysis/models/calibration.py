@@ -148,7 +148,7 @@ def _method(scale: Scale, facts: Mapping[str, object], resamples: int, seed: int
             f"Confidence from 0 to 100 is read as a probability of being right from {facts['lowest']:g} to 1. The expected "
             f"calibration error is the mean distance of accuracy from confidence over {BINS} bins of equal width, weighted by "
             f"answers; its interval inverts tests over participants, which takes its upward bias "
-            f"off (seed {seed}). Its null is that of confidences shuffled among each person's answers (p: shuffles as small), its "
+            f"off, so that it may lie below the error itself (seed {seed}). Its null is that of confidences shuffled among each person's answers (p: shuffles as small), its "
             "floor what answers that are right exactly as often as the confidence says would give. Overconfidence is mean "
             "confidence less accuracy. "
         )

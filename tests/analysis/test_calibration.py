@@ -13,6 +13,8 @@ from analysis.measures.calibration import calibration_error, type_two
 from analysis.models.calibration import calibration
 from bench.registry import LimenError
 
+SURE = (0.55, 0.65, 0.75, 0.85, 0.95)
+
 
 def simulate(
     seed: int = 0, *, people: int = 24, answers: int = 40, over: float = 0.0, informed: bool = True
@@ -68,6 +70,38 @@ def test_the_interval_of_an_error_covers_it_where_people_differ() -> None:
         found = calibration_error(sure, right, who, resamples=1, seed=seed)
         held += found.low <= 0.03 <= found.high
     assert held >= 51
+
+
+def test_each_end_of_the_interval_is_the_error_at_which_the_observed_one_is_extreme() -> None:
+    """One bin and one answer a person: the error is |mean|, and far from 0 its interval that of Student's t."""
+    draws = np.random.default_rng(3)
+    sure, right = np.full(400, 0.95), (draws.random(400) < 0.6) * 1.0
+    found = calibration_error(sure, right, np.arange(400), resamples=1)
+    half = stats.t.ppf(0.975, 399) * stats.sem(right - sure)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.004)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("people", "over", "spread"), [(30, 0.04, 0.05), (30, 0.08, 0.05), (30, 0.04, 0.15), (12, 0.08, 0.15), (60, 0.02, 0.05)]
+)  # fmt: skip
+def test_the_interval_of_an_error_neither_covers_too_seldom_nor_always(people: int, over: float, spread: float) -> None:
+    """400 studies; people differ little or much, and the error is at the noise's size or above it."""
+    who, truth = np.repeat(np.arange(people), 40), _mean_error(over, spread)
+    held = 0
+    for seed in range(400):
+        draws = np.random.default_rng(seed)
+        sure = draws.choice(SURE, len(who))
+        chance = np.clip(sure - over - draws.normal(0, spread, people)[who], 0, 1)
+        found = calibration_error(sure, draws.random(len(who)) < chance, who, resamples=1, seed=seed)
+        held += found.low <= truth <= found.high
+    assert 0.92 <= held / 400 <= 0.985
+
+
+def _mean_error(over: float, spread: float) -> float:
+    """Mean distance of the five bins where probabilities end at 1."""
+    own = np.random.default_rng(0).normal(0, spread, 200_000)
+    return float(np.mean([sure - np.clip(sure - over - own, 0, 1).mean() for sure in SURE]))
 
 
 def test_confidence_that_tells_nothing_lies_at_its_null() -> None:
