@@ -191,8 +191,10 @@ def register_routes(app: Flask) -> None:
     from .oracle_routes import oracle
     from .participant import participant
     from .recruit_routes import recruit
+    from .score_routes import own_score
 
     app.register_blueprint(participant)
+    app.register_blueprint(own_score)
     app.register_blueprint(oracle)
     app.register_blueprint(recruit)
     app.register_blueprint(operations)

@@ -12,6 +12,7 @@ from .frozen import FrozenStudy, Trial
 from .lifecycle import AGE, OPEN, QUIZ, RELOAD, Act, after, overdue
 from .quiz import Quiz, has_quiz, held_tries, quiz_fault, quiz_state
 from .schedule import Blocks
+from .score import rule_of, told_fault
 from .tables import events
 
 JUDGED = frozenset({"consent", "quiz", "trial"})
@@ -76,7 +77,10 @@ class Gate:
             return "the questions about the instructions come first"
         if trial is not None and trial.phase != "practice" and self._study.file.resume.policy == "restart_block":
             current = self._blocks.attempt(trial.trial_id)
-            return "" if attempt == current else f"this block was begun again: its attempt is number {current}"
+            if attempt != current:
+                return f"this block was begun again: its attempt is number {current}"
+        if trial is not None and rule_of(trial) is not None:
+            return told_fault(self._connection, self._study, self.session, self._trials, (trial, body))
         return ""
 
     def take(self, kind: str, body: Mapping[str, Any], trial: Trial | None = None, attempt: int = 1) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from . import answers, oracle_routes, wire
+from . import answers, oracle_routes, score_routes, wire
 
 documentation = Blueprint("documentation", __name__)
 REFERENCE = "#/components/schemas/{model}"
@@ -119,6 +119,13 @@ OPERATIONS: dict[str, Operation] = {
         takes=oracle_routes.OracleRequest,
         gives={200: oracle_routes.OracleReply},
         errors=TOKEN | BODY | {404: ("not_found",), 503: ("busy", "oracle")},
+        security="participant",
+    ),
+    "own_score.show": Operation(
+        summary="Tell a person's own score, on the screen that declares it, once every answer before it is held.",
+        takes=score_routes.ScoreRequest,
+        gives={200: score_routes.ScoreReply},
+        errors=TOKEN | BODY | {404: ("not_found",), 409: ("early", "over")},
         security="participant",
     ),
     "admin.api_standing": Operation(

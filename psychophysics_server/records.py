@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any
 
-EXPORT_SCHEMA = 2
+EXPORT_SCHEMA = 3
 SOURCES = ("live", "pilot", "preview", "bot", "network")
 SIMULATED = frozenset({"bot", "network"})
 """Sources that keep a clock of their own: their times are written, not waited for."""
@@ -32,8 +32,12 @@ ADDED: dict[str, Any] = {
     "plugin": "",
     "client_s": nan,
     "details": "{}",
+    "told_right": nan,
+    "told_asked": nan,
 }
-"""Columns of responses that schema 1 lacks, with what stands for them there."""
+"""Columns of responses that earlier schemas lack, with what stands for them there."""
+SINCE = {"told_right": 3, "told_asked": 3}
+"""Columns of `ADDED` that are younger than schema 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,10 @@ class ResponseRow:
     """How often a picture could not be loaded before it was."""
     feedback: bool
     """Whether the right answer was told after the response."""
+    told_right: float
+    """Right answers this person was told of on the screen of this trial; empty where no score was told."""
+    told_asked: float
+    """Out of how many questions, as it was told; which ones count is declared in the trial's payload (`score`)."""
     plugin: str
     """Front-end plugin and its version."""
     client_s: float

@@ -13,6 +13,7 @@ from .answered import Answered, finite, token, whole
 from .checks import correctness
 from .frozen import FrozenStudy, Trial
 from .records import ResponseRow
+from .score import Held, Score, rule_of, score_of
 from .tables import events
 from .wire import number
 
@@ -32,14 +33,26 @@ def response_rows(
     reason
         Why this person is excluded, '' if not.
     """
-    return [_response_row(session, study, answer, reason) for answer in answers]
+    held = [
+        Held(seq=a.event.seq, trial_id=a.trial_id, attempt=a.attempt, response=a.body.response, text=a.body.text)
+        for a in answers
+    ]
+    trials = study.trials[session.cell]
+    rows = []
+    for answer in answers:
+        telling = answer.trial if rule_of(answer.trial) is not None else None
+        told = None if telling is None else score_of(trials, held, study.attempts, telling=telling)
+        rows.append(_response_row(session, study, answer, reason, told))
+    return rows
 
 
 def _place(trial: Trial, option: str) -> int:
     return trial.options.index(option) if option in trial.options else -1
 
 
-def _response_row(session: Row[Any], study: FrozenStudy, answer: Answered, reason: str) -> ResponseRow:
+def _response_row(
+    session: Row[Any], study: FrozenStudy, answer: Answered, reason: str, told: Score | None
+) -> ResponseRow:
     row, trial, body = answer.event, answer.trial, answer.body
     known = trial.answer.get("model_correct")
     return ResponseRow(
@@ -94,6 +107,8 @@ def _response_row(session: Row[Any], study: FrozenStudy, answer: Answered, reaso
         zoom=finite(answer.said.get("zoom")),
         load_failures=whole(answer.said.get("load_failures")),
         feedback=trial.payload.get("feedback") is True,
+        told_right=math.nan if told is None else float(told.right),
+        told_asked=math.nan if told is None else float(told.asked),
         plugin=token(answer.said.get("plugin")),
         client_s=round(answer.client_s, 6),
         elapsed_s=round(row.server_time - session.opened_at, 3),

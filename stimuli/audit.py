@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.registry import LimenError
 
+from . import own_score
 from .protocol import Tables
 from .trials import parse_payload
 
@@ -16,8 +17,8 @@ def audit(tables: Tables) -> list[str]:
     """Return one sentence for each broken rule, [] if all hold.
 
     Positions run from 0; ids are unique and opaque; each payload is one of its trial type; what is expected is among
-    the options; training asks nothing and tests tell nothing; factors do not bear the name of a column; each condition
-    of the study has cells, and their quotas add up.
+    the options; training asks nothing and tests tell nothing; factors do not bear the name of a column; a person's own
+    score is told where it is allowed and nowhere else; each condition of the study has cells, and their quotas add up.
     """
     faults = [f"cell '{cell}': {fault}." for cell in tables.cells["cell"] for fault in _cell(tables, str(cell))]
     ids = tables.trials["trial_id"]
@@ -26,7 +27,7 @@ def audit(tables: Tables) -> list[str]:
     unknown = sorted(set(tables.trials["item_id"]) - set(tables.items["item_id"]))
     if unknown:
         faults.append(f"item '{unknown[0]}' is shown but is not among the items.")
-    return faults + _quotas(tables)
+    return faults + _pages(tables) + _quotas(tables)
 
 
 def _cell(tables: Tables, cell: str) -> Iterator[str]:
@@ -35,6 +36,7 @@ def _cell(tables: Tables, cell: str) -> Iterator[str]:
         yield "has no trials"
     if list(rows["position"]) != list(range(len(rows))):
         yield "has positions that do not run from 0 without a gap"
+    yield from own_score.faults([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")])
     names: set[tuple[str, ...]] = set()
     for row in rows.to_dict("records"):
         yield from _trial({str(name): value for name, value in row.items()})
@@ -63,6 +65,11 @@ def _trial(row: dict[str, Any]) -> Iterator[str]:
         yield f"{at} expects an answer that is not offered"
     if row["phase"] == "test" and payload.feedback and row["is_catch"]:
         yield f"{at} is a catch trial that tells the answer"
+
+
+def _pages(tables: Tables) -> list[str]:
+    texts = None if tables.study.texts is None else tables.study.texts.model_dump()
+    return ["texts: a page holds {right} or {asked}, which only a trial can tell."] if own_score.placed(texts) else []
 
 
 def _quotas(tables: Tables) -> list[str]:

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.images import encode_png
 from bench.registry import LimenError
 
+from . import own_score
 from .protocol import Drawn
 from .records import ItemRow, StudyFile, TrialRow
 from .trials import pictures_of
@@ -208,6 +209,16 @@ def _bold(text: str) -> Markup:
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
 
 
+def _with_example(row: TrialRow, drawn: Drawn) -> dict[str, Any]:
+    """Return a trial's payload; where it tells people their own score, with an example that says that it is one."""
+    payload: dict[str, Any] = json.loads(row.payload)
+    rule = own_score.declared(payload)
+    if rule is None:
+        return payload
+    cell = [vars(trial) for trial in drawn.trials if trial.cell == row.cell]
+    return own_score.example(payload, asked=len(own_score.counted(rule, cell)))
+
+
 def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Mapping[str, str]) -> str:
     environment = Environment(
         loader=PackageLoader("stimuli"),
@@ -219,7 +230,7 @@ def _page(study: StudyFile, options: Mapping[str, Any], drawn: Drawn, sheets: Ma
     environment.filters["bold"] = _bold
     trials: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in drawn.trials:
-        payload, answer = json.loads(row.payload), json.loads(row.answer)
+        payload, answer = _with_example(row, drawn), json.loads(row.answer)
         shown = groups(row.trial_type, payload, answer)
         factors = json.loads(row.factors)
         trial = {"row": row, "payload": payload, "answer": answer, "groups": shown, "factors": factors}

@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from bench.config import Frozen
 from bench.registry import LimenError, unknown
 
+from .own_score import OwnScore, place_fault
+
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a picture of the stimulus set."""
 MAX_MS = 1e9
@@ -53,6 +55,12 @@ class Payload(Frozen):
         if self.options and response not in self.options:
             return "the response is not among the options of this trial"
         return ""
+
+    @model_validator(mode="after")
+    def _told(self) -> Payload:
+        if fault := place_fault(self.model_dump()):
+            raise ValueError(fault)
+        return self
 
 
 class Example(Frozen):
@@ -151,6 +159,8 @@ class Choice(Payload):
     confidence: Confidence | None = None
     entry: Entry | None = None
     speed: Speed | None = None
+    score: OwnScore | None = None
+    """The server fills `{right}` and `{asked}` in the texts of panels with the person's own, once it holds all answers before."""
 
     @model_validator(mode="after")
     def _faces(self) -> Choice:
@@ -189,6 +199,10 @@ class Reveal(Payload):
     limit_ms: int = Field(default=7000, gt=0)
     oracle: bool = False
     """Whether a network is asked if it recognises what is revealed."""
+    visible: bool = False
+    """Whether the player sees the whole picture, dimmed, and lights up parts of it; the network sees these alone."""
+    told: bool = False
+    """Whether the player reads what the network took the picture for when it was last asked."""
     max_boxes: int = Field(default=600, ge=1, le=5000)
     size: tuple[int, int]
     """Width and height of the picture, in pixels."""

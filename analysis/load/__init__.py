@@ -13,7 +13,7 @@ from bench.config import load_config
 from bench.records import Score, check_columns
 from bench.registry import LimenError, unknown
 from bench.store import sha256_file
-from psychophysics_server.records import ADDED, ResponseRow
+from psychophysics_server.records import ADDED, SINCE, ResponseRow
 
 from .checks import (
     as_sessions_say,
@@ -128,7 +128,7 @@ def _load_export(folder: Path) -> Study:
     read: list[InputFile] = []
     provenance = read_provenance(folder / "provenance.json", read)
     schema = schema_of(provenance, folder.name)
-    columns = [item.name for item in fields(ResponseRow) if schema > 1 or item.name not in ADDED]
+    columns = [f.name for f in fields(ResponseRow) if f.name not in ADDED or schema >= SINCE.get(f.name, 2)]
     factors = factors_of(provenance)
     tables, files = [], []
     for file in (*main, *extra["excluded"]):

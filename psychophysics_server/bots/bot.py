@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from bench.registry import LimenError
 from stimuli.records import Question
 
 from ..frozen import FrozenStudy, Trial
+from ..score import TOLD, rule_of
 from .browser import Answer, Browser
 from .model import Simulated, generator
 from .replies import Given
@@ -243,11 +244,13 @@ class Bot:
 
     def _trial(self, trial: Trial, person: Simulated, attempt: int) -> Answer:
         told = self._told.get(trial.trial_id, "")
-        given = self.mind.answer(person, trial, self.journey.condition, attempt, told)
+        shown, score = self._filled(trial)
+        given = self.mind.answer(person, shown, self.journey.condition, attempt, told)
         body = {
             "trial_id": trial.trial_id,
             "attempt": attempt,
             **given.body(),
+            **score,
             "onset_ms": self.browser.clock_ms % 1e7,
             "frame_ms": 1000 / 60,
             "dropped_frames": 0,
@@ -266,6 +269,14 @@ class Bot:
             self.journey.asked += 1
             self.journey.right += given.response in trial.accepted
         return answer
+
+    def _filled(self, trial: Trial) -> tuple[Trial, dict[str, Any]]:
+        """Return a trial as it is shown, and what the answer to it says of the person's own score."""
+        if rule_of(trial) is None:
+            return trial, {}
+        self._send()
+        told = self._expect(self.browser.score(trial.trial_id), 200).body
+        return replace(trial, payload=told["payload"]), {TOLD: {name: told[name] for name in ("right", "asked")}}
 
     def _note(
         self, kind: str, body: dict[str, Any], *, after_ms: float, key: Sequence[object] = (), now: bool = False

@@ -171,6 +171,10 @@ class Browser:
         event = {"seq": seq, "kind": kind, "time": self.clock_ms, "body": json.dumps(body)}
         return self.request("POST", "/api/events", {"events": [event]})
 
+    def score(self, trial_id: str) -> Answer:
+        """Ask what a trial tells this person of their own answers."""
+        return self.request("POST", "/api/score", {"trial_id": trial_id})
+
     def complete(self) -> Answer:
         """Ask for the completion code."""
         return self.request("POST", "/api/complete", {"last_seq": self.next_seq - 1, "chain": self.chain})

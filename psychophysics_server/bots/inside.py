@@ -15,7 +15,8 @@ from ..append import append
 from ..db import Busy, Database, WriteFailed, one
 from ..finish import complete
 from ..frozen import FrozenStudy
-from ..sessions import Entry, authenticate, open_session, token_hash, view
+from ..score import tell
+from ..sessions import Entry, authenticate, open_session, schedule_of, token_hash, view
 from ..tables import sessions
 from ..wire import CompleteRequest, EventsRequest, sentence
 from .browser import Answer, Browser
@@ -73,6 +74,8 @@ class Inside(Browser):
                 return Answer(200, dict(view(connection, self.frozen, row)))  # type: ignore[arg-type]
         if path == "/api/events":
             return self._append(session, body)
+        if path == "/api/score":
+            return self._score(session, body)
         if path == "/api/complete":
             return self._complete(session, body)
         return Answer(404, {"error": "not_found"})
@@ -92,6 +95,15 @@ class Inside(Browser):
         if done.unknown or done.gone:
             return Answer(401 if done.unknown else 410, {"error": "token" if done.unknown else "withdrawn"})
         return Answer(409 if done.conflicts else 200, {**done.public(), "conflicts": done.conflicts})
+
+    def _score(self, session: str, body: Any) -> Answer:
+        assert self.frozen is not None
+        with self._held.read() as connection:
+            trials = schedule_of(connection, self.frozen, session)
+            told = tell(connection, self.frozen, session, trials, str(body["trial_id"]))
+        if isinstance(told, str):
+            return Answer(409 if told == "early" else 404, {"error": told})
+        return Answer(200, told)
 
     def _complete(self, session: str, body: Any) -> Answer:
         assert self.frozen is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..frozen import Trial
+from ..score import rule_of
 from .browser import Answer, Browser
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ def cases(bot: Bot, trials: Mapping[str, Trial]) -> Iterator[Case]:
         submit=browser.complete,
         refused=lambda answer: answer.status == 409 and answer.body["error"] == "incomplete",
     )
+    for telling in (trial.trial_id for trial in trials.values() if rule_of(trial) is not None):
+        yield Case(
+            name="the own score before the trials",
+            submit=lambda t=telling: browser.score(t),  # type: ignore[misc]
+            refused=lambda answer: answer.status == 409 and answer.body["error"] == "early",
+        )
     unknown = f"/stimuli/{'0' * 64}.png"
     yield Case(name="a picture of no study", submit=lambda: browser.request("GET", unknown), refused=_status(404))
 

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from ..protocol import Tables
-from ._agreement_rows import AFTER, BEFORE, POINTS, RISKS, TRADEOFF
+from ._agreement_rows import POINTS, RISKS, TASK, TRADEOFF
 from ._panels import BASELINE, parsed_cells, same_scripts
+from ._self_ratings import flow_faults, moments, rating_faults
 
 
 def audit(tables: Tables) -> list[str]:
@@ -20,8 +21,8 @@ def audit(tables: Tables) -> list[str]:
     scripts: dict[str, tuple[int, Any]] = {}
     lists: dict[int, set[str]] = {}
     for cell, condition, number, trials in parsed_cells(tables):
-        asked = [one for one in trials if one["block"] == "agreement"]
-        found = [*_flow(trials, tables.options), *_halves(asked, items, tables.options)]
+        asked = [one for one in trials if one["block"] == TASK]
+        found = [*_flow(trials, tables.options), *rating_faults(trials, TASK), *_halves(asked, items, tables.options)]
         found += [*_answers(asked, items), *_panels(trials, condition, items, tables.options)]
         found += _previews(trials, items)
         scripts[cell] = (number, [one["item_id"] for one in trials])
@@ -31,12 +32,9 @@ def audit(tables: Tables) -> list[str]:
 
 
 def _flow(trials: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Iterator[str]:
-    planned = [("preview", 2 * options["preview"]), (BEFORE, options["ratings"]), ("agreement", options["trials"])]
-    planned += [(AFTER, options["ratings"]), (TRADEOFF, len(RISKS) * options["tradeoff"])]
-    expected = {name: int(count) for name, count in planned if count}
-    blocks = dict(Counter(one["block"] for one in trials))
-    if list(blocks.items()) != list(expected.items()):
-        yield f"has blocks {blocks}, planned are {expected}"
+    before, *after = moments(options) or [""]
+    planned = {"preview": 2 * options["preview"], before: bool(before), TASK: options["trials"]}
+    yield from flow_faults(trials, {**planned, **dict.fromkeys(after, 1), TRADEOFF: len(RISKS) * options["tradeoff"]})
 
 
 def _halves(asked: Sequence[Mapping[str, Any]], items: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
@@ -66,14 +64,14 @@ def _panels(
 ) -> Iterator[str]:
     pictures = {one["item_id"]: items[one["item_id"]]["picture"] for one in trials}
     for one in trials:
-        if one["block"] not in ("agreement", "preview"):
+        if one["block"] not in (TASK, "preview"):
             continue
         item, panels, at = items[one["item_id"]], one["payload"]["panels"], f"trial {one['position']}"
         if panels[0]["pictures"] != [item["picture"]] or f"**{item['predicted']}**" not in panels[0]["text"]:
             yield f"{at} does not show its item's picture and prediction"
         if (condition != BASELINE) != any(panel["label"] == "Explanation" for panel in panels):
             yield f"{at} shows an explanation in the baseline, or none elsewhere"
-        if one["block"] == "agreement" and any(panel["label"] == "Truth" for panel in panels):
+        if one["block"] == TASK and any(panel["label"] == "Truth" for panel in panels):
             yield f"{at} tells the truth"
         beside = [name for panel in panels if panel["label"].startswith("Pictures of") for name in panel["pictures"]]
         if len(beside) != options["examples"] or set(beside) & set(pictures.values()):
@@ -84,7 +82,7 @@ def _previews(trials: Sequence[Mapping[str, Any]], items: Mapping[str, Any]) -> 
     shown = [one["item_id"] for one in trials if one["block"] == "preview"]
     if shown and sorted(bool(items[name]["model_correct"]) for name in shown) != [False, True]:
         yield "does not preview one right and one wrong prediction"
-    if set(shown) & {one["item_id"] for one in trials if one["block"] == "agreement"}:
+    if set(shown) & {one["item_id"] for one in trials if one["block"] == TASK}:
         yield "asks about an image of the preview"
 
 

@@ -8,20 +8,19 @@ from typing import Any
 
 from ..records import CellRow, ItemRow, StudyFile, TrialRow
 from ..rows import Sheet
+from ._self_ratings import AFTER, BEFORE, NOTHING, TOLD, add_rating, question_items
 
 POINTS = ("1", "2", "3", "4")
-LEVELS = ("1", "2", "3", "4", "5")
 FACES = (
     "confident it is wrong",
     "somewhat confident it is wrong",
     "somewhat confident it is right",
     "confident it is right",
 )
-BEFORE, AFTER, TRADEOFF = "rating before", "rating after", "trade-off"
+TASK, TRADEOFF = "agreement", "trade-off"
 RISKS = ("low", "medium", "high")
 DEFINITION = "the side of the scale that is true; its end is written here"
-NOTHING = "none"
-"""Level of the factor `machine` where the question is not about a prediction."""
+TELLS = "You judged **{right}** of **{asked}** answers of the machine correctly."
 
 
 @dataclass(frozen=True)
@@ -32,34 +31,22 @@ class Writer:
     ----------
     items : image id -> item
     examples : class -> pictures beside a prediction of it
-    ratings, tradeoff : which questions are asked beside
+    ratings : which self-ratings are asked for
+    tradeoff : whether a trade-off is asked for
     """
 
     study: StudyFile
     items: Mapping[str, ItemRow]
     examples: Mapping[str, tuple[str, ...]]
-    ratings: bool
+    ratings: Sequence[str]
     tradeoff: bool
     lockout_ms: int
 
     @property
     def questions(self) -> list[ItemRow]:
         """The questions that are not about an image, as items."""
-        names = [BEFORE, AFTER] if self.ratings else []
-        names += [f"{TRADEOFF} {risk}" for risk in RISKS] if self.tradeoff else []
-        return [
-            ItemRow(
-                item_id=name,
-                role="question",
-                picture="",
-                label="",
-                predicted="",
-                probability=float("nan"),
-                model_correct=False,
-                group="",
-            )
-            for name in names
-        ]
+        tradeoffs = [f"{TRADEOFF} {risk}" for risk in RISKS] if self.tradeoff else []
+        return question_items([*self.ratings, *tradeoffs])
 
     def trials(
         self, cell: CellRow, previews: Sequence[str], asked: Sequence[str], maps: Mapping[str, str]
@@ -68,8 +55,7 @@ class Writer:
         sheet = Sheet(self.study, cell, "choice")
         for index, image in enumerate(previews, start=1):
             self._preview(sheet, self.items[image], maps, index, len(previews))
-        if self.ratings:
-            self._rating(sheet, BEFORE)
+        self._rate(sheet, BEFORE)
         for index, image in enumerate(asked, start=1):
             item = self.items[image]
             payload = {
@@ -89,9 +75,8 @@ class Writer:
                 "group": item.group,
             }
             machine = "right" if item.model_correct else "wrong"
-            sheet.add(payload, item=image, answer=answer, block="agreement", factors={"machine": machine})
-        if self.ratings:
-            self._rating(sheet, AFTER)
+            sheet.add(payload, item=image, answer=answer, block=TASK, factors={"machine": machine})
+        self._rate(sheet, AFTER, TOLD)
         if self.tradeoff:
             for risk in RISKS:
                 self._tradeoff(sheet, risk)
@@ -122,18 +107,10 @@ class Writer:
         }
         sheet.add(payload, item=item.item_id, answer={}, block="preview")
 
-    def _rating(self, sheet: Sheet, block: str) -> None:
-        payload = {
-            **self._shared("test", 0, 0),
-            "question": "How well do you understand how the machine comes to its answers?",
-            "panels": [],
-            "options": list(LEVELS),
-            "faces": [{"label": level, "text": ""} for level in LEVELS],
-            "layout": "scale",
-            "low": "not at all",
-            "high": "completely",
-        }
-        sheet.add(payload, item=block, answer={}, block=block, factors={"machine": NOTHING})
+    def _rate(self, sheet: Sheet, *moments: str) -> None:
+        for moment in moments:
+            if moment in self.ratings:
+                add_rating(sheet, moment, shared=self._shared("test", 0, 0), task=TASK, told=TELLS)
 
     def _tradeoff(self, sheet: Sheet, risk: str) -> None:
         payload = {

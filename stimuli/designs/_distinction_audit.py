@@ -10,17 +10,26 @@ from typing import Any
 
 from ..protocol import Tables
 from ._panels import opaque_faults, parsed_cells, place_faults, same_scripts
+from ._self_ratings import flow_faults, moments, rating_faults
+
+TASK = "distinction"
+"""Name of the block of the task."""
 
 
 def audit(tables: Tables) -> list[str]:
     """Return one sentence for each broken rule, [] if all hold."""
-    items = {row["item_id"]: {**row, **json.loads(row["facts"])} for row in tables.items.to_dict("records")}
+    kept = tables.items[tables.items["role"] != "question"].to_dict("records")
+    items = {row["item_id"]: {**row, **json.loads(row["facts"])} for row in kept}
     faults: list[str] = []
     scripts: dict[str, tuple[int, Any]] = {}
     orders: dict[tuple[int, str], list[frozenset[int]]] = {}
     lists: dict[int, set[str]] = {}
-    for cell, condition, number, trials in parsed_cells(tables):
-        found = [*_halves(trials, items, tables.options), *_trials(trials, condition, items, tables.options)]
+    for cell, condition, number, shown in parsed_cells(tables):
+        trials = [one for one in shown if one["block"] == TASK]
+        before, *after = moments(tables.options) or [""]
+        planned = {before: bool(before), TASK: tables.options["trials"], **dict.fromkeys(after, 1)}
+        found = [*flow_faults(shown, planned), *rating_faults(shown, TASK)]
+        found += [*_halves(trials, items, tables.options), *_trials(trials, condition, items, tables.options)]
         found += [*place_faults(trials, 4), *opaque_faults(trials, list(tables.study.conditions))]
         scripts[cell] = (number, [one["item_id"] for one in trials])
         found += _same_places(trials, condition, items, number, orders)

@@ -30,6 +30,7 @@ from ._panels import (
     refuse_few,
     round_robin,
 )
+from ._self_ratings import TOLD, moments
 
 Lists = Annotated[int, Field(ge=1, le=50)]
 CONDITIONS = ("baseline", "random", "grad_cam")
@@ -69,7 +70,7 @@ def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
 
 
 @design(
-    version=1,
+    version=2,
     citation="arXiv:2112.03184",
     trial_type="choice",
     question=(
@@ -94,6 +95,7 @@ def agreement(
     preview: bool = True,
     examples: Annotated[int, Field(ge=0, le=9)] = 0,
     ratings: bool = True,
+    own_score: bool = True,
     tradeoff: bool = False,
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 500,
     size: Annotated[int, Field(ge=32, le=1024)] = 320,
@@ -103,8 +105,8 @@ def agreement(
 ) -> Drawn:
     """Ask on a scale of four points whether the model's prediction is right, for as many right as wrong predictions.
 
-    HIVE shows the person's score before a third self-rating. A frozen trial cannot tell a score, so there are two
-    self-ratings here, before and after the task. Which checks HIVE had is unknown: none of a trial is built in.
+    As in HIVE, people rate three times how well they understand the machine: before the task, after it, and after they were
+    told their own score. Which checks HIVE had is unknown: none of a trial is built in.
 
     Parameters
     ----------
@@ -120,6 +122,8 @@ def agreement(
         Pictures of the predicted class (of the truth of the picture itself) beside the prediction; the source's variant has 3.
     ratings
         Ask how well people feel they understand the machine, from 1 to 5, before and after the task.
+    own_score
+        With `ratings`: then tell people how many predictions they judged correctly, and ask once more.
     tradeoff
         Ask at the end for the smallest accuracy of a machine without explanations that people would rather use, at low,
         medium and high risk.
@@ -153,7 +157,8 @@ def agreement(
     maps = draw_maps(material, album, shown, labels, look)
     items = image_items(material, album, shown, size)
     beside, more = _examples(material, album, shown, examples, size)
-    writer = Writer(study, items, beside, ratings, tradeoff, lockout_ms)
+    asked_for = moments({"ratings": ratings, "own_score": own_score})
+    writer = Writer(study, items, beside, asked_for, tradeoff, lockout_ms)
     cells = cells_of(study, lists)
     rows = []
     for cell in cells:
@@ -165,7 +170,7 @@ def agreement(
         cells=cells,
         items=[*items.values(), *more, *writer.questions],
         pool=pool,
-        rules=_rules(trials, lists, examples),
+        rules=_rules(trials, lists, examples, told=TOLD in asked_for),
         conditions={
             name: {
                 "explanation": None if name == BASELINE else name,
@@ -219,8 +224,8 @@ def _examples(
     return beside, more
 
 
-def _rules(trials: int, lists: int, examples: int) -> tuple[str, ...]:
-    told = (
+def _rules(trials: int, lists: int, examples: int, *, told: bool) -> tuple[str, ...]:
+    rules = (
         f"Each of {lists} lists has {trials} images of its own: {trials // 2} that the model gets right and as many that it gets "
         "wrong, drawn at random from all images of the run with the predicted classes taken in turn; copies of one picture "
         "count once.",
@@ -231,4 +236,7 @@ def _rules(trials: int, lists: int, examples: int) -> tuple[str, ...]:
     beside = (
         f"Beside each prediction stand {examples} images whose true class is the predicted one; none is asked about.",
     )
-    return told + (beside if examples else ())
+    scored = (
+        "Before the last rating people are told how many of the predictions they judged correctly, by the same rule.",
+    )
+    return rules + (beside if examples else ()) + (scored if told else ())

@@ -15,10 +15,10 @@ from bench.registry import LimenError, unknown
 
 from ..balance import seeded
 from ..protocol import Drawn, Material, design
-from ..records import CellRow, ItemRow, StudyFile, Texts, TrialRow
+from ..records import ItemRow, StudyFile, Texts, TrialRow
 from ..render import Album, Show, check_finite, strength
 from ..rows import Sheet, cells_of, opaque
-from ._distinction_audit import audit
+from ._distinction_audit import TASK, audit
 from ._panels import (
     LIGHT,
     SIGNED,
@@ -31,9 +31,11 @@ from ._panels import (
     refuse_few,
     round_robin,
 )
+from ._self_ratings import BEFORE, TOLD, add_rating, moments, question_items
 
 Joint = Literal["joint", "map"]
 CLASSES = 4
+TELLS = "You found the right explanation in **{right}** of **{asked}** pictures."
 ROLE = "class_explanations/"
 EXAMPLE = {
     "title": "Which explanation is right?",
@@ -98,7 +100,7 @@ def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
 
 
 @design(
-    version=1,
+    version=2,
     citation="arXiv:2112.03184",
     trial_type="choice",
     question=(
@@ -122,6 +124,8 @@ def distinction(
     lists: Annotated[int, Field(ge=1, le=50)] = 4,
     normalisation: Joint = "joint",
     names: bool = False,
+    ratings: bool = True,
+    own_score: bool = True,
     lockout_ms: Annotated[int, Field(ge=0, le=10000)] = 500,
     size: Annotated[int, Field(ge=32, le=1024)] = 256,
     show: Show = "positive",
@@ -132,6 +136,9 @@ def distinction(
     The four classes are the most probable ones; where the truth is not among them it takes the place of the last. So for
     right predictions they are the top four, and for wrong ones the top three and the truth, or the top four where the truth
     is the fourth or higher.
+
+    As in HIVE, people rate three times how well they understand the machine: before the task, after it, and after they were
+    told their own score.
 
     Parameters
     ----------
@@ -146,6 +153,10 @@ def distinction(
         has its own.
     names
         Write the name of the class under each explanation. People may then answer by the picture alone. Off by default.
+    ratings
+        Ask how well people feel they understand the machine, from 1 to 5, before and after the task.
+    own_score
+        With `ratings`: then tell people how many right explanations they found, and ask once more.
     lockout_ms
         No answer is taken before this time. The source's value is unknown.
     size
@@ -183,15 +194,20 @@ def distinction(
     items = {name: _with(item, classes[name], faces) for name, item in bare.items()}
     pool["alike"] = {condition: _alike(study, items.values(), condition) for condition in study.conditions}
     cells = cells_of(study, lists)
+    rated = moments({"ratings": ratings, "own_score": own_score})
     rows: list[TrialRow] = []
     for cell in cells:
         asked = [items[name] for name in sets[cell.list - 1]["image_id"]]
-        rows += _trials(study, cell, asked, classes, faces[cell.condition], (names, lockout_ms))
+        sheet = Sheet(study, cell, "choice")
+        _rate(sheet, [name for name in rated if name == BEFORE], lockout_ms)
+        _trials(sheet, asked, classes, faces[cell.condition], (names, lockout_ms))
+        _rate(sheet, [name for name in rated if name != BEFORE], lockout_ms)
+        rows += sheet.rows
     return Drawn(
         pictures=album.pictures,
         trials=rows,
         cells=cells,
-        items=list(items.values()),
+        items=[*items.values(), *question_items(rated)],
         pool=pool,
         rules=(
             f"Each of {lists} lists has {trials} images of its own: {trials // 2} that the model gets right and as many that it "
@@ -204,6 +220,11 @@ def distinction(
             else "Each map has its own scale.",
             "An image stays where the explanation of the truth looks exactly like another, as two empty maps do: to leave it out "
             "would favour the method. How many there are is counted.",
+            *(
+                ("Before the last rating people are told how many right explanations they found.",)
+                if TOLD in rated
+                else ()
+            ),
         ),
         conditions={
             name: {"explanation": name, "artifact": material.parents.get(ROLE + name)} for name in study.conditions
@@ -282,16 +303,21 @@ def _alike(study: StudyFile, items: Collection[ItemRow], condition: str) -> int:
     return found
 
 
+def _rate(sheet: Sheet, names: Sequence[str], lockout_ms: int) -> None:
+    shared = common(sheet.study, session=1, sessions=1, index=0, count=0, lockout_ms=lockout_ms)
+    for name in names:
+        add_rating(sheet, name, shared=shared, task=TASK, told=TELLS)
+
+
 def _trials(
-    study: StudyFile,
-    cell: CellRow,
+    sheet: Sheet,
     asked: Sequence[ItemRow],
     classes: Mapping[str, tuple[str, ...]],
     faces: Mapping[str, tuple[str, ...]],
     said: tuple[bool, int],
-) -> list[TrialRow]:
+) -> None:
+    study, cell = sheet.study, sheet.cell
     draw = seeded(study.seed, "places", cell.list)
-    sheet = Sheet(study, cell, "choice")
     for index, (item, place) in enumerate(zip(asked, places(len(asked), CLASSES, draw), strict=True), start=1):
         truth = classes[item.item_id].index(item.label)
         rest = [int(rank) for rank in draw.permutation(CLASSES) if rank != truth]
@@ -320,5 +346,4 @@ def _trials(
             "group": item.group,
         }
         machine = "right" if item.model_correct else "wrong"
-        sheet.add(payload, item=item.item_id, answer=answer, block="distinction", factors={"machine": machine})
-    return sheet.rows
+        sheet.add(payload, item=item.item_id, answer=answer, block=TASK, factors={"machine": machine})

@@ -264,6 +264,7 @@ ON_BOTH = {
     "test_faults",
     "test_migrations",
     "test_operations",
+    "test_own_score",
     "test_protocol",
     "test_sharing",
     "test_verify",

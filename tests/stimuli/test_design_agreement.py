@@ -81,9 +81,32 @@ def test_each_rating_and_trade_off_is_asked_and_has_no_right_answer(tables: Tabl
         assert list(rest["item_id"]) == [
             "rating before",
             "rating after",
+            "rating told",
             *(f"trade-off {r}" for r in ("low", "medium", "high")),
         ]
         assert set(rest["answer"]) == {"{}"}
+
+
+def test_the_last_rating_tells_the_score_of_the_task_and_no_other_trial_tells_one(tables: Tables) -> None:
+    for row in tables.trials.to_dict("records"):
+        score = json.loads(row["payload"]).get("score")
+        assert (score is not None) == (row["item_id"] == "rating told")
+        assert score in (None, {"phase": "test", "block": "agreement", "catch": False})
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"own_score": False}, ["rating before", "rating after"]),
+        ({"ratings": False}, []),
+        ({"ratings": False, "own_score": False}, []),
+    ],
+)
+def test_ratings_and_the_score_can_be_left_out(store: Store, options: dict[str, Any], asked: list[str]) -> None:
+    made = plan(_file(design={"size": 32, "lists": 3, **options}), store)
+    drawn = draw(made)
+    assert [t.item_id for t in drawn.trials if t.cell == "baseline-1" and t.block.startswith("rating")] == asked
+    assert agreement.audit(_tables(made, drawn)) == []  # type: ignore[attr-defined]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(store: Store) -> None:
@@ -126,6 +149,15 @@ def _other_item(tables: Tables) -> Tables:
     return replace(tables, trials=trials)
 
 
+def _rating(tables: Tables, moment: str, part: str, change: Callable[[dict[str, Any]], Any]) -> Tables:
+    trials = tables.trials.copy()
+    place = trials.index[trials["item_id"] == moment][0]
+    value = json.loads(str(trials.loc[place, part]))
+    change(value)
+    trials.loc[place, part] = json.dumps(value)
+    return replace(tables, trials=trials)
+
+
 def _truth(tables: Tables, column: str, value: Any) -> Tables:
     items = tables.items.copy()
     items.loc[items["item_id"] == _asked(tables)["item_id"].iloc[0], column] = value
@@ -151,6 +183,15 @@ VIOLATIONS: dict[str, tuple[Callable[[Tables], Tables], str]] = {
         lambda t: _change(t, 0, "payload", lambda p: p["panels"][0].update(pictures=["0" * 64])), "item's picture",
     ),
     "another truth": (lambda t: _truth(t, "label", "plane"), "its classes say otherwise"),
+    "a score too early": (
+        lambda t: _rating(t, "rating after", "payload", lambda p: p.update(score={"block": "agreement"})), "before the last",
+    ),
+    "no score": (lambda t: _rating(t, "rating told", "payload", lambda p: p.pop("score")), "or none there"),
+    "another score": (
+        lambda t: _rating(t, "rating told", "payload", lambda p: p["score"].update(catch=True)), "another score",
+    ),
+    "a rating that is right": (lambda t: _rating(t, "rating told", "answer", lambda a: a.update(expected="5")), "from 1 to 5"),
+    "a rating with a level": (lambda t: _rating(t, "rating after", "factors", lambda f: f.update(machine="right")), "'machine'"),
     "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=_asked(t).index[0])), "planned are"),
     "a list less": (
         lambda t: replace(t, cells=t.cells[t.cells["list"] < 3], trials=t.trials[t.trials["list"] < 3]), "2 lists",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ from stimuli.records import ItemRow, StudyFile
 from stimuli.study import load_study
 
 DESIGN = {"size": 32, "lists": 2, "trials": 8}
+FIRST = 1
+"""Row of the first question of the first cell: a rating comes before it."""
 NAMES = [f"kind-{number}" for number in range(6)]
 
 
@@ -84,9 +87,13 @@ def tables(store: Store) -> Tables:
     return _tables(made, draw(made))
 
 
+def _asked(tables: Tables) -> pd.DataFrame:
+    return tables.trials[tables.trials["block"] == "distinction"]
+
+
 def test_conditions_show_the_same_images_with_the_right_one_at_the_same_place(tables: Tables) -> None:
     places: dict[tuple[int, str], set[int]] = {}
-    for row in tables.trials.to_dict("records"):
+    for row in _asked(tables).to_dict("records"):
         place = json.loads(row["payload"])["options"].index(json.loads(row["answer"])["expected"])
         places.setdefault((row["list"], row["item_id"]), set()).add(place)
     assert len(places) == 16
@@ -96,7 +103,7 @@ def test_conditions_show_the_same_images_with_the_right_one_at_the_same_place(ta
 def test_no_class_is_named_unless_it_is_asked_for(store: Store, tables: Tables) -> None:
     assert not any(name in payload for payload in tables.trials["payload"] for name in NAMES)
     named = draw(plan(_file(design={**DESIGN, "names": True}), store))
-    for trial in named.trials:
+    for trial in (trial for trial in named.trials if trial.block == "distinction"):
         payload, label = json.loads(trial.payload), json.loads(trial.answer)["label"]
         assert payload["faces"][payload["options"].index(json.loads(trial.answer)["expected"])]["label"] == label
 
@@ -109,7 +116,9 @@ def test_a_joint_scale_shows_weaker_maps_weaker_and_one_of_each_map_does_not(sto
         drawn = draw(plan(_file(design={**DESIGN, "normalisation": scope}), store))
         album.pictures.update(drawn.pictures)
         for rank in (0, 3):
-            names = [json.loads(item.facts)["pictures"]["grad_cam"][rank] for item in drawn.items]
+            names = [
+                json.loads(item.facts)["pictures"]["grad_cam"][rank] for item in drawn.items if item.role == "main"
+            ]
             means.append(float(np.mean([np.ptp(album.pixels(name).astype(int), axis=-1).mean() for name in names])))
         return means
 
@@ -123,12 +132,12 @@ def test_a_joint_scale_shows_weaker_maps_weaker_and_one_of_each_map_does_not(sto
 @given(half=st.integers(1, 7), lists=st.integers(1, 3), seed=st.integers(0, 999))
 def test_any_size_keeps_the_rules(store: Store, half: int, lists: int, seed: int) -> None:
     drawn = draw(plan(_file(design={"size": 32, "trials": 2 * half, "lists": lists}, seed=seed), store))
-    assert len(drawn.items) == 2 * half * lists
+    assert sum(item.role == "main" for item in drawn.items) == 2 * half * lists
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(store: Store) -> None:
     first, again, other = (draw(plan(_file(seed=seed), store)) for seed in (0, 0, 1))
-    assert first == again
+    assert (first.pictures, first.trials, first.cells) == (again.pictures, again.trials, again.cells)
     assert first.trials != other.trials
 
 
@@ -141,18 +150,19 @@ def _without(item: ItemRow, condition: str) -> ItemRow:
 def test_images_that_nobody_can_answer_stay_and_are_counted(store: Store) -> None:
     drawn = draw(plan(_file(), store))
     assert drawn.pool["alike"] == {"grad_cam": 0, "random": 0}
-    some = [_without(item, "grad_cam") if i < 3 else item for i, item in enumerate(drawn.items)]
+    shown = [item for item in drawn.items if item.role == "main"]
+    some = [_without(item, "grad_cam") if i < 3 else item for i, item in enumerate(shown)]
     assert _alike(_file(), some, "grad_cam") == 3
 
 
 def test_an_explanation_that_does_not_depend_on_the_class_is_refused(store: Store) -> None:
-    items = [_without(item, "random") for item in draw(plan(_file(), store)).items]
+    items = [_without(item, "random") for item in draw(plan(_file(), store)).items if item.role == "main"]
     with pytest.raises(LimenError, match="given 'random', which explains all classes of an image alike"):
         _alike(_file(), items, "random")
 
 
 def test_two_empty_maps_may_stand_at_either_place(tables: Tables) -> None:
-    trial = tables.trials.iloc[0]
+    trial = _asked(tables).iloc[0]
     items = tables.items.copy()
     row = items.index[items["item_id"] == trial["item_id"]][0]
     facts = json.loads(str(items.loc[row, "facts"]))
@@ -168,9 +178,9 @@ def test_a_built_set_verifies(store: Store) -> None:
 
 def _change(tables: Tables, part: str, change: Callable[[dict[str, Any]], Any]) -> Tables:
     trials = tables.trials.copy()
-    value = json.loads(str(trials.loc[0, part]))
+    value = json.loads(str(trials.loc[FIRST, part]))
     change(value)
-    trials.loc[0, part] = json.dumps(value)
+    trials.loc[FIRST, part] = json.dumps(value)
     return replace(tables, trials=trials)
 
 
@@ -184,7 +194,7 @@ def _facts(tables: Tables, change: Callable[[dict[str, Any]], Any]) -> Tables:
 
 def _all_left(tables: Tables) -> Tables:
     trials = tables.trials.copy()
-    for row in range(8):
+    for row in range(FIRST, FIRST + 8):
         payload, answer = (json.loads(str(trials.loc[row, name])) for name in ("payload", "answer"))
         while payload["options"][0] != answer["expected"]:
             for name in ("options", "faces"):
@@ -193,9 +203,18 @@ def _all_left(tables: Tables) -> Tables:
     return replace(tables, trials=trials)
 
 
+def _rating(tables: Tables, moment: str, change: Callable[[dict[str, Any]], Any]) -> Tables:
+    trials = tables.trials.copy()
+    place = trials.index[trials["item_id"] == moment][0]
+    value = json.loads(str(trials.loc[place, "payload"]))
+    change(value)
+    trials.loc[place, "payload"] = json.dumps(value)
+    return replace(tables, trials=trials)
+
+
 def _item(tables: Tables, source: int) -> Tables:
     trials = tables.trials.copy()
-    trials.loc[0, "item_id"] = trials.loc[source, "item_id"]
+    trials.loc[FIRST, "item_id"] = trials.loc[FIRST + source, "item_id"]
     return replace(tables, trials=trials)
 
 
@@ -210,8 +229,11 @@ VIOLATIONS: dict[str, tuple[Callable[[Tables], Tables], str]] = {
     "one place": (_all_left, "differ by more than one"),
     "another script": (_all_left, "at other places than another condition"),
     "twice": (lambda t: _item(t, 1), "asks about an image twice"),
-    "another list's": (lambda t: _item(t, 8), "stands in 2 lists"),
-    "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=0)), "half of 8"),
+    "another list's": (lambda t: _item(t, 11), "stands in 2 lists"),
+    "a score too early": (lambda t: _rating(t, "rating after", lambda p: p.update(score={})), "before the last rating"),
+    "another score": (lambda t: _rating(t, "rating told", lambda p: p["score"].update(block="")), "another score"),
+    "no last rating": (lambda t: replace(t, trials=t.trials[t.trials["item_id"] != "rating told"]), "planned are"),
+    "a trial less": (lambda t: replace(t, trials=t.trials.drop(index=FIRST)), "half of 8"),
     "all right": (lambda t: replace(t, items=t.items.assign(model_correct=True)), "half of 8"),
     "another factor": (lambda t: _change(t, "factors", lambda f: f.update(machine="?")), "factor 'machine'"),
     "three classes": (lambda t: _facts(t, lambda f: f["classes"].__setitem__(3, f["classes"][2])), "four different ones"),

@@ -1,6 +1,6 @@
 /** The study server's endpoints, with the bearer token in a header and every failure as one kind of error. */
 
-import type { BatchAnswer, Opened, Outcome, Recognition, Release, SentEvent, SessionState } from "./wire";
+import type { BatchAnswer, Opened, Outcome, OwnScore, Recognition, Release, SentEvent, SessionState } from "./wire";
 
 /** A refusal or no answer at all; `final` means that the same request can never succeed. */
 export class ApiError extends Error {
@@ -58,6 +58,11 @@ export class Api {
   /** Ask the server's network what it recognises in these boxes. */
   ask(trialId: string, boxes: readonly [number, number][]): Promise<Recognition> {
     return this.call("POST", "/api/oracle", { trial_id: trialId, boxes }) as Promise<Recognition>;
+  }
+
+  /** What a trial tells this person of their own answers; refused until the server holds all before it. */
+  score(trialId: string): Promise<OwnScore> {
+    return this.call("POST", "/api/score", { trial_id: trialId }) as Promise<OwnScore>;
   }
 
   /** Last words of a closing page; nothing relies on them. */

@@ -60,6 +60,7 @@ class Visit {
       told,
       simulation: this.simulation,
       ask: (trialId, boxes) => this.api.ask(trialId, boxes),
+      score: (trialId) => this.api.score(trialId),
       decline: () => this.withdraw("no consent", words.declined),
       complete: () => this.complete(state),
       screen: () => recordScreen(this.shell, held.display, outbox, this.memory),

@@ -34,6 +34,8 @@ const parameters = {
   position: { type: STRING, default: "" },
   /** Is given the display, resolves with the album of this trial's pictures. */
   open: { type: FUNCTION, default: undefined },
+  /** If given: resolves with what is shown instead of the payload, once the server tells it. */
+  fill: { type: FUNCTION, default: null },
   /** If given: is told the answer, resolves with `{correct, expected}`, which is then shown. */
   judge: { type: FUNCTION, default: null },
   /** If given: is told the verdict that was shown and for how long. */
@@ -74,6 +76,7 @@ const shared = {
 
 type Parameters<P extends Payload> = TrialParameters<P> & {
   open: (display: HTMLElement) => Promise<Album>;
+  fill?: ((display: HTMLElement) => Promise<P>) | null;
 };
 
 // jsPsych derives the type of parameters from `info`, where a payload is any object.
@@ -103,7 +106,8 @@ export function trialPlugin<P extends Payload>(kind: TrialKind<P>): AnyPlugin {
     }
 
     private async open(display: HTMLElement, trial: Parameters<P>): Promise<TrialScreen<P>> {
-      return new kind.screen(trial, await trial.open(display));
+      const payload = (await trial.fill?.(display)) ?? trial.payload;
+      return new kind.screen({ ...trial, payload }, await trial.open(display));
     }
 
     /** Take the real screen as a person would. */

@@ -6,12 +6,13 @@ import { openAlbum } from "./album";
 import { button, element, prose } from "./dom";
 import type { Simulation } from "./entry";
 import type { Outbox } from "./outbox";
+import { OwnScores } from "./own-score";
 import { introduction, position } from "./phrases";
 import { type Fault, type Pictures, picturesOf } from "./pictures";
 import { askQuestions } from "./quiz";
 import type { Shell } from "./shell";
 import { trialType } from "./trials";
-import type { PracticeState, QuizQuestion, QuizState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
+import type { OwnScore, PracticeState, QuizQuestion, QuizState, Recognition, SessionState, Step, Trial, Verdict } from "./wire";
 import { plural, words } from "./words";
 
 const AHEAD = 4;
@@ -27,6 +28,8 @@ export interface Surroundings {
   simulation: Simulation;
   /** Ask the server's network what it recognises (`reveal`). */
   ask: (trialId: string, boxes: [number, number][]) => Promise<Recognition>;
+  /** Ask the server what a trial tells this person of their own answers. */
+  score: (trialId: string) => Promise<OwnScore>;
   decline: () => Promise<void>;
   complete: () => Promise<void>;
   /** Record the screen in front of the person, once a visit. */
@@ -42,12 +45,14 @@ export class Study {
   private readonly answered: Set<string>;
   private readonly total: number;
   private readonly practiceCount: number;
+  private readonly scores: OwnScores;
 
   constructor(
     private readonly state: SessionState,
     private readonly around: Surroundings,
   ) {
     this.answered = new Set(state.answered);
+    this.scores = new OwnScores(around.outbox, around.score);
     const trials = state.timeline.flatMap((step) => (step.step === "block" ? step.trials : []));
     this.practiceCount = state.timeline.reduce((n, step) => n + (step.step === "practice" ? step.trials.length : 0), 0);
     this.total = trials.length + this.practiceCount;
@@ -207,6 +212,7 @@ export class Study {
       type: trialType(trial),
       payload,
       position: position(payload),
+      fill: payload.score ? (display: HTMLElement) => this.scores.fill(display, trial.trial_id) : null,
       open: (display: HTMLElement) => openAlbum(display, picturesOf(payload), pictures, failed),
       ask: (boxes: [number, number][]) => this.around.ask(trial.trial_id, boxes),
       judge: payload.feedback ? async (data: Saved) => this.verdict(await save(data)) : null,
@@ -226,7 +232,9 @@ export class Study {
   private async save(trial: Trial, attempt: number, data: Saved): Promise<number> {
     const { trial_type: _type, trial_index: _index, time_elapsed: _elapsed, plugin_version, ...measured } = data;
     const { info } = trialType(trial);
-    const body = { trial_id: trial.trial_id, attempt, ...measured, plugin: `${info.name}@${plugin_version ?? info.version}` };
+    const told = trial.payload.score ? await this.scores.told(trial.trial_id) : {};
+    const plugin = `${info.name}@${plugin_version ?? info.version}`;
+    const body = { trial_id: trial.trial_id, attempt, ...measured, ...told, plugin };
     if (trial.phase !== "practice") this.answered.add(trial.trial_id);
     return this.around.outbox.add("trial", body);
   }

@@ -80,6 +80,13 @@ export interface Example {
   predicted: string;
 }
 
+/** A person's own score, and the payload of the trial that tells it with the numbers in their places. */
+export interface OwnScore {
+  right: number;
+  asked: number;
+  payload: Payload;
+}
+
 /** What payloads of all trial types say (stimuli/trials.py). */
 export interface Payload {
   phase: "practice" | "train" | "test";
@@ -91,6 +98,8 @@ export interface Payload {
   session_count: number;
   index: number;
   count: number;
+  /** The trial tells the person's own score: the server fills its payload when it is shown. */
+  score?: { phase: "practice" | "test"; block?: string; catch?: boolean } | null;
 }
 
 export interface Confidence {
@@ -165,6 +174,9 @@ export interface RevealPayload extends Payload {
   batch: number;
   limit_ms: number;
   oracle: boolean;
+  /** The whole picture is seen, dimmed; the machine's last guess is said. */
+  visible?: boolean;
+  told?: boolean;
   max_boxes: number;
   size: [number, number];
 }
