@@ -115,7 +115,8 @@ class Writer:
             self._problem(sheet, shown.item.item_id, pictures, odd, f"rule {session}", mine, factors)
         if self.describe:
             entry = {"label": DESCRIBE, "kind": "text", "required": True, "max_length": DESCRIBED}
-            payload = {**line, "count": 0, "question": "What was the rule?", "options": [], "faces": [], "entry": entry}
+            payload = {**line, "count": 0, "question": "What was the rule?", "options": [], "faces": [], "entry": entry,
+                       "lockout_ms": self.lockout_ms}  # fmt: skip
             factors = {**facts, "problem": 0, "broken": "none"}
             sheet.add(payload, item=f"rule-{rule}", answer={}, block=f"rule {session}", factors=factors)
 

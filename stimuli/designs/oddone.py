@@ -71,7 +71,7 @@ def _check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
 
 
 @design(
-    version=1,
+    version=2,
     citation="arXiv:2206.05379",
     trial_type="choice",
     question=(

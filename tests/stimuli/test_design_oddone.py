@@ -83,6 +83,10 @@ def test_each_list_has_practice_and_blocks_that_end_with_a_description(trials: p
         assert all(payload.get("entry") for payload in last[last["phase"] == "test"]["payload"])
 
 
+def test_every_screen_says_how_long_it_is_locked(trials: pd.DataFrame) -> None:
+    assert {payload.get("lockout_ms") for payload in trials["payload"]} == {300}
+
+
 def test_people_are_told_when_the_rule_changes(trials: pd.DataFrame) -> None:
     told = trials[trials["payload"].map(lambda payload: bool(payload.get("panels")))]
     assert Counter(told["block"]) == {f"rule {n}": 7 for n in range(1, 5)}

@@ -71,6 +71,11 @@ export abstract class TrialScreen<P extends Payload> {
     return this.parameters.payload;
   }
 
+  /** How long the controls stay locked; a payload that names no time has none. */
+  private get lockout(): number {
+    return this.payload.lockout_ms ?? 0;
+  }
+
   /** Make the whole screen, with every picture of it. */
   protected abstract build(): HTMLElement;
 
@@ -128,7 +133,7 @@ export abstract class TrialScreen<P extends Payload> {
 
   /** Whether an event may be an answer: an event made before the lock-out ended may be delivered after it. */
   protected counts(event: Event): boolean {
-    return this.open && this.rt(event) >= this.payload.lockout_ms;
+    return this.open && this.rt(event) >= this.lockout;
   }
 
   /** Take this as the response: nothing more is measured, and the trial ends, after the verdict if there is one. */
@@ -148,7 +153,7 @@ export abstract class TrialScreen<P extends Payload> {
     return {
       onset_ms: this.onset,
       ...this.frames.stop(),
-      lockout_ms: this.payload.lockout_ms,
+      lockout_ms: this.lockout,
       feedback: this.parameters.judge !== null,
       focus_lost: lost("blur", "hidden"),
       fullscreen_exits: lost("fullscreen_exit"),
@@ -163,7 +168,7 @@ export abstract class TrialScreen<P extends Payload> {
   }
 
   private lock(): void {
-    const { lockout_ms } = this.payload;
+    const lockout_ms = this.lockout;
     if (lockout_ms > 0) {
       for (const control of this.controls) {
         control.classList.add("locked");
