@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -124,6 +124,8 @@ class Bots(Frozen):
     """Within-subject factor -> level -> shift in logits, for the factors that the design's trials carry."""
     slopes: dict[str, float] = Field(default_factory=dict)
     """Numeric within-subject factor -> shift in logits for each unit of it: bots that read a fact of the trial."""
+    attention: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Condition of a reveal game -> share of steps towards what stands out in the picture; 0, or none given: a random walk."""
     participant_sd: float = Field(default=0.6, ge=0)
     item_sd: float = Field(default=0.5, ge=0)
     lapse: float = Field(default=0.02, ge=0, le=0.5)

@@ -14,6 +14,7 @@ from stimuli.records import Bots, Question
 from stimuli.trials import Choice, Draw, ForcedChoice, Reveal
 
 from ..frozen import FrozenStudy, Trial
+from .attention import attentive
 from .drawings import drawn
 from .replies import CLICKS, Given, certainty, entry, hurried, on_scale, rating, walk
 
@@ -67,8 +68,8 @@ class Psychometrics:
     disk; over the wire a bot gets what a browser gets.
 
     Where a trial has no right answer, the same probability is a level: of a rating, its place on the scale; of a
-    choice between two, how often the second option is taken. Reveal rounds with an oracle are won with it. A drawing is of
-    what the exemplar shows with it, else of something else.
+    choice between two, how often the second option is taken. Reveal rounds with an oracle are won with it; what is
+    uncovered follows `attention`. A drawing is of what the exemplar shows with it, else of something else.
 
     Raises
     ------
@@ -84,6 +85,7 @@ class Psychometrics:
         self.bots = stated
         self.seed = seed
         self.about: Mapping[str, object] = {}
+        self._pictures = study.pictures
         self._ease: dict[str, float] = {}
         last = max((trial.session for trials in study.trials.values() for trial in trials), default=0)
         for condition in study.conditions:
@@ -94,6 +96,9 @@ class Psychometrics:
                     f"study {study.file.study}, key 'bots.accuracy.{condition}': given "
                     f"{len(stated.accuracy[condition])} sessions, the study has {last}."
                 )
+        for condition in stated.attention:
+            if condition not in study.conditions:
+                raise unknown(f"study {study.file.study}, key 'bots.attention', condition", condition, study.conditions)
         _check_effects(study, stated.effects)
         _check_slopes(study, stated.slopes)
 
@@ -159,7 +164,8 @@ class Psychometrics:
         chance = self.probability(person, trial, condition)
         shown = trial.shown
         if isinstance(shown, Reveal):
-            return self._reveal(shown, chance, rt, draw)
+            attention = 0.0 if person.careless else self.bots.attention.get(condition, 0.0)
+            return self._reveal(shown, chance, rt, draw, attention=attention)
         if isinstance(shown, Draw):
             right = not person.careless and draw.random() < chance
             strokes = drawn(shown, trial.item_id, draw, right=bool(right))
@@ -203,15 +209,19 @@ class Psychometrics:
             response=response, rt_ms=rt, confidence=confidence, text=text, timed_out=late, changes=changes
         )  # fmt: skip
 
-    def _reveal(self, shown: Reveal, chance: float, rt: float, draw: np.random.Generator) -> Given:
+    def _reveal(self, shown: Reveal, chance: float, rt: float, draw: np.random.Generator, *, attention: float) -> Given:
+        def strokes(boxes: int, start_ms: float = 0.0) -> list[list[float]]:
+            if attention:
+                return attentive(shown, self._pictures[shown.image], boxes, draw, attention=attention)
+            return walk(shown, boxes, draw, start_ms=start_ms)
+
         if shown.mode == "click":
-            strokes = walk(shown, int(draw.integers(CLICKS[0], CLICKS[1] + 1)), draw, start_ms=shown.lockout_ms)
-            return Given(response="done", rt_ms=max(rt, strokes[-1][0]), strokes=strokes)
+            marks = strokes(int(draw.integers(CLICKS[0], CLICKS[1] + 1)), shown.lockout_ms)
+            return Given(response="done", rt_ms=max(rt, marks[-1][0]), strokes=marks)
         won = shown.oracle and bool(draw.random() < chance)
         spent = min(rt, shown.limit_ms - shown.sample_ms) if won else float(shown.limit_ms)
-        boxes = max(1, int(spent // shown.sample_ms))
-        strokes = walk(shown, boxes, draw)
-        return Given(response="won" if won else "timeout", rt_ms=max(spent, strokes[-1][0]), strokes=strokes)
+        boxes = strokes(max(1, int(spent // shown.sample_ms)))
+        return Given(response="won" if won else "timeout", rt_ms=max(spent, boxes[-1][0]), strokes=boxes)
 
 
 def _level(value: object) -> str:

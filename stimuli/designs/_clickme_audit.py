@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..protocol import Tables
 
-GAME = ("mode", "box_px", "step_px", "sample_ms", "batch", "limit_ms")
+GAME = ("mode", "visible", "told", "box_px", "step_px", "sample_ms", "batch", "limit_ms")
 PAYLOAD = {*GAME, "max_boxes", "size", "phase", "image", "word", "oracle", "session", "session_count", "index", "count"}
 
 

@@ -33,6 +33,14 @@ the other, and it cannot jump.
 
 Uncover **the parts that show best what it is**, and as little else as you can. A round lasts {seconds} seconds at most."""
 
+LIGHT = """\
+Each round shows one dimmed picture. Above it you read **what is in it**.
+
+Press **Start** and move over the picture. It is lit up where you go, a small square at a time. Move slowly: one square follows the \
+other, and it cannot jump.
+
+Light up **the parts that show best what it is**, and as little else as you can. A round lasts {seconds} seconds at most."""
+
 CLICK = """\
 Each round shows one picture. Above it you read **what is in it**.
 
@@ -40,11 +48,13 @@ Press **Start** and mark **the places that show best what it is**, and as few as
 
 WATCHED = """\
 In {which} a **machine** looks on. It sees only {seen}, and has to find out what the picture shows. When it does, you have won the round. \
-The more time is left, the more points you get.
+The more time is left, the more points you get.{told}
 
 When no machine looks on, you say yourself when it is enough.
 
 If you cannot do anything with a picture, you may skip it. Please do not skip often."""
+
+TOLD = " You read what it takes the picture for."
 
 UNWATCHED = """\
 Say yourself when what you have {done} is enough for somebody else to see what it is.
@@ -69,11 +79,19 @@ CAUGHT = """
 **A few rounds were easy on purpose.** Their pictures are ones that the machine recognises well. They show us whether people were \
 playing in earnest."""
 
+VERBS = {
+    "reveal": ("uncover the pictures", "uncovered", "uncover"),
+    "light": ("light up the pictures", "lit up", "light up"),
+    "click": ("mark the pictures", "marked", "mark"),
+}
+"""What people do, by what they see: in the consent, in the past, and in the question about the instructions."""
+
 
 def texts(material: Material, options: Mapping[str, Any]) -> Texts:
     """Write the protocol's pages with the study's own numbers and contact."""
     study = material.study
-    hidden = options["mode"] == "reveal"
+    look = "click" if options["mode"] == "click" else "light" if options["visible"] else "reveal"
+    act, done, verb = VERBS[look]
     # What differs between people is told at the end only, so every condition reads the same pages.
     watched = "oracle" in study.conditions or options["catch"] > 0
     always = study.conditions == ("oracle",)
@@ -83,9 +101,10 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
         "pay": f" You receive {study.recruitment.pay} for taking part." if study.recruitment.pay else "",
         "contact": study.contact or "",
         "seconds": f"{options['limit_ms'] / 1000:g}",
-        "act": "uncover the pictures" if hidden else "mark the pictures",
-        "done": "uncovered" if hidden else "marked",
-        "seen": "what you have uncovered" if hidden else "small squares at the places you have marked",
+        "act": act,
+        "done": done,
+        "seen": "small squares at the places you have marked" if look == "click" else f"what you have {done}",
+        "told": TOLD if options["told"] else "",
         "which": "every round" if always else "some rounds, or in all of them,",
         "differed": DIFFERED if len(study.conditions) > 1 else "",
         "catch": CAUGHT if options["catch"] else "",
@@ -94,12 +113,12 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
         WATCHED.replace("When no machine looks on, you say yourself when it is enough.\n\n", "") if always else WATCHED
     )
     pages = [
-        ("Show what it is", REVEAL if hidden else CLICK),
+        ("Show what it is", {"reveal": REVEAL, "light": LIGHT, "click": CLICK}[look]),
         ("When a round ends", how if watched else UNWATCHED),
     ]
     right = "The parts that show best what it is"
     quiz = Question(
-        question=f"What should you {'uncover' if hidden else 'mark'}?",
+        question=f"What should you {verb}?",
         options=("As much of the picture as possible", right, "Only the edges of the picture"),
         answer=right,
     )

@@ -48,6 +48,11 @@ def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
     for condition in study.conditions:
         if condition not in (ORACLE, ALONE):
             raise unknown(f"{where}, key 'conditions'", condition, (ORACLE, ALONE))
+    if options["visible"] and options["mode"] == "click":
+        raise LimenError(
+            f"{where}, key 'design.visible': given true with design.mode 'click', where the picture is seen anyway; allowed is "
+            "false, or the mode 'reveal'."
+        )
     images, rounds, lists = options["images"], options["rounds"], options["lists"]
     if images % lists or (lists * rounds) % images or rounds > images:
         raise LimenError(
@@ -73,7 +78,7 @@ def _people(images: int, rounds: int, quotas: Sequence[int]) -> list[int]:
 
 
 @design(
-    version=1,
+    version=2,
     citation="arXiv:1805.08819",
     trial_type="reveal",
     question=(
@@ -102,6 +107,8 @@ def clickme(
     catch_probability: Annotated[float, Field(ge=0, le=1)] = 0.9,
     only_correct: bool = True,
     mode: Literal["reveal", "click"] = "reveal",
+    visible: bool = False,
+    told: bool = False,
     size: Annotated[int, Field(ge=32, le=1024)] = 224,
     box_px: Annotated[int, Field(ge=1, le=512)] = 14,
     step_px: Annotated[int, Field(ge=1, le=512)] = 7,
@@ -111,9 +118,11 @@ def clickme(
 ) -> Drawn:
     """Let people uncover pictures of the run, class name in view, until a network recognises them.
 
-    The papers leave unknown how catch rounds are made, how many rounds a person plays, whether there is practice, and
-    which pictures were eligible: `catch`, `catch_probability`, `rounds`, `practice` and `only_correct` are our values.
-    Here the player uncovers a hidden picture; mode 'click' marks places on a visible one.
+    The papers leave unknown how catch rounds are made, how many rounds a person plays, whether there is practice,
+    which pictures were eligible, and what the player sees of the picture and of the network's answers during a round:
+    `catch`, `catch_probability`, `rounds`, `practice`, `only_correct`, `visible` and `told` are our values. Here the player
+    uncovers a hidden picture; with `visible` they light up parts of one that they see, and mode 'click' marks places on it.
+    Who uncovers a hidden picture has to search first, so that a map also holds where people expect things to be.
 
     Parameters
     ----------
@@ -138,6 +147,11 @@ def clickme(
         Whether only pictures are drawn whose class the network names when it sees them whole.
     mode
         'reveal' uncovers a hidden picture, 'click' marks places on a visible one.
+    visible
+        Whether the player sees the whole picture, dimmed, and lights up parts of it; the network sees these alone. Unknown
+        in the papers.
+    told
+        Whether the player reads what the network took the picture for when it was last asked. Unknown in the papers.
     size
         Width of the pictures in pixels.
     box_px
@@ -169,6 +183,8 @@ def clickme(
     }
     game = {
         "mode": mode,
+        "visible": visible,
+        "told": told,
         "box_px": box_px,
         "step_px": step_px,
         "sample_ms": sample_ms,

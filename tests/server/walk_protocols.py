@@ -13,22 +13,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from analysis.demo import free_port, serving
 from bench.store import Store
-from psychophysics_server.bots.model import Psychometrics
 from psychophysics_server.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.study import load_study
+from stimuli.trials import Reveal
 
 sys.path.insert(0, str(Path(__file__).parent))
+import walk_effects
 import walk_screens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,10 +46,10 @@ class Row:
     screens: int = 0
     events: int = 0
     complete: str = ""
-    contrast: str = ""
-    given: float | None = None
-    found: str = ""
+    effects: str = ""
     fault: str = ""
+    maps: str = ""
+    all_effects: list[str] = field(default_factory=list)
     estimates: list[str] = field(default_factory=list)
 
 
@@ -73,11 +74,13 @@ def limen(log: Path, *arguments: str) -> str:
     return "" if done.returncode == 0 else f"`limen {' '.join(arguments)}`: {last[0]}"
 
 
-def serve_and_take(path: Path, study: FrozenStudy, store: Path, out: Path, n: int) -> tuple[list[Any], str]:
+def serve_and_take(path: Path, study: FrozenStudy, store: Store, out: Path, n: int) -> tuple[list[Any], str]:
     """Serve a study; let `n` bots take it over HTTP and one more in Chromium; return the screens, and a fault or ''."""
     name, port, log = study.file.study, free_port(), out / "walk.log"
-    shared = [str(path), "--store", str(store), "--db", str(out / "answers.sqlite")]
-    with serving(["study", "serve", *shared, "--port", str(port), "--dev"], port, out):
+    shared = [str(path), "--store", str(store.root), "--db", str(out / "answers.sqlite")]
+    with ExitStack() as running:
+        asked = oracle(running, study, store, out)
+        running.enter_context(serving(["study", "serve", *shared, "--port", str(port), "--dev", *asked], port, out))
         url = f"http://127.0.0.1:{port}"
         fault = limen(log, "study", "bots", *shared, "--n", str(n), "--url", url, "--threads", "4")
         try:
@@ -87,55 +90,16 @@ def serve_and_take(path: Path, study: FrozenStudy, store: Path, out: Path, n: in
         return screens, fault or ("" if code else "Chromium: no code")
 
 
-def level(study: FrozenStudy, trials: Sequence[Any], factor: str, condition: str) -> dict[int, str]:
-    """Return the level of a factor of each test trial, by position."""
-    del study
-    return {
-        i: condition if factor == "condition" else str(trial.factors.get(factor, "")) for i, trial in enumerate(trials)
-    }
-
-
-def truth(study: FrozenStudy, factor: str, high: str, low: str, n: int) -> float:
-    """Return the difference of two levels' expected accuracies over the people who were simulated and the trials they had."""
-    mind, chances = Psychometrics(study, seed=0), {high: [], low: []}  # type: dict[str, list[float]]
-    for index in range(n):
-        for cell in study.cells:
-            asked = [t for t in study.trials[cell.cell] if t.asks and t.phase == "test" and not t.is_catch]
-            person = mind.person(index, max(len(asked), 1))
-            names = level(study, asked, factor, cell.condition)
-            for place, trial in enumerate(asked):
-                if names[place] in chances and not person.careless:
-                    chances[names[place]].append(mind.probability(person, trial, cell.condition))
-    return float(np.mean(chances[high]) - np.mean(chances[low])) if all(chances.values()) else float("nan")
-
-
-def contrast(report: Path) -> tuple[str, str, str, dict[str, Any]] | None:
-    """Find the first accuracy difference in a report: factor, the two levels, and the estimate."""
-    for estimate in estimates(report):
-        quantity, _, factor = str(estimate.get("quantity", "")).partition("accuracy difference of ")
-        high, dash, low = str(estimate.get("label", "")).partition(" - ")
-        if quantity == "" and factor and dash and " " not in factor:
-            return factor, high, low, estimate
-    return None
-
-
-def estimates(report: Path) -> list[dict[str, Any]]:
-    """List every estimate of `results.json`, wherever it stands."""
-    found: list[dict[str, Any]] = []
-
-    def look(node: Any) -> None:
-        if isinstance(node, dict):
-            if {"quantity", "label", "value"} <= {*node}:
-                found.append(node)
-            for below in node.values():
-                look(below)
-        elif isinstance(node, list):
-            for below in node:
-                look(below)
-
-    path = report / "results.json"
-    look(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
-    return found
+def oracle(running: ExitStack, study: FrozenStudy, store: Store, out: Path) -> list[str]:
+    """Let the run's network look on where a round asks one; return what `limen study serve` is told of it."""
+    shown = [trial.shown for trials in study.trials.values() for trial in trials]
+    if not any(isinstance(one, Reveal) and one.oracle for one in shown):
+        return []
+    run, port = store.open("runs", study.artifact.manifest["parents"]["run"]), free_port()
+    network = run.config["network"][0] if isinstance(run.config["network"], list) else run.config["network"]
+    (out / "oracle").mkdir(exist_ok=True)
+    running.enter_context(serving(["bench", "oracle", network, "--port", str(port)], port, out / "oracle"))
+    return ["--oracle", f"http://127.0.0.1:{port}", "--oracle-top", "1"]
 
 
 def walk(path: Path, store: Store, out: Path, n: int, docs: Path | None, *, report: bool = True) -> Row:
@@ -144,7 +108,7 @@ def walk(path: Path, store: Store, out: Path, n: int, docs: Path | None, *, repo
     frozen = build(load_study(path), store)
     study, log = open_frozen(frozen), out / "walk.log"
     row = Row(study.file.study, study.file.protocol)
-    screens, row.fault = serve_and_take(path, study, store.root, out, n)
+    screens, row.fault = serve_and_take(path, study, store, out, n)
     row.screens = len(screens)
     shown = walk_screens.write(screens[:MOST], docs / "images" if docs else out, path.stem)
     if docs:
@@ -155,6 +119,7 @@ def walk(path: Path, store: Store, out: Path, n: int, docs: Path | None, *, repo
     count(row, out / "export", n)
     if report:
         row.fault = row.fault or limen(log, "analyze", "report", str(out / "export"), "-o", str(out / "report"))
+        row.fault = row.fault or map_importance(row, out / "export", store, out)
         compare(row, study, out / "report", n)
     return row
 
@@ -171,16 +136,20 @@ def count(row: Row, export: Path, n: int) -> None:
 
 
 def compare(row: Row, study: FrozenStudy, report: Path, n: int) -> None:
-    """Put the first difference the report gives beside what the bots were given."""
-    row.estimates = [f"{one['quantity']}: {one['label']} {one['value']}" for one in estimates(report)][:20]
-    found = contrast(report)
-    if found is None:
-        return
-    factor, high, low, one = found
-    row.contrast = f"{factor}: {high} - {low}"
-    row.given = round(truth(study, factor, high, low, n), 3)
-    ends = [one.get(name) for name in ("low", "high")]
-    row.found = f"{one['value']:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if None not in ends else f"{one['value']:.3f}"
+    """Put the contrasts that the report gives beside what the bots were given."""
+    row.estimates = [f"{one['quantity']}: {one['label']} {one['value']}" for one in walk_effects.estimates(report)][:20]
+    found = walk_effects.effects(study, report, n)
+    row.effects, row.all_effects = walk_effects.told(found), [str(one) for one in found]
+
+
+def map_importance(row: Row, export: Path, store: Store, out: Path) -> str:
+    """Make importance maps where the export has what people uncovered; return a fault or ''."""
+    if not any((export / "data").glob("*_description-strokes_data.csv")):
+        return ""
+    fault = limen(out / "walk.log", "analyze", "maps", str(export), "-o", str(out / "maps"), "--store", str(store.root))
+    for written in Store(out / "maps").all("human_maps") if not fault else ():
+        row.maps = f"{written.manifest['summary']['images']} maps"
+    return fault
 
 
 def leave(docs: Path, path: Path, frozen: Any, shown: list[dict[str, str]]) -> None:
@@ -223,7 +192,7 @@ def main() -> None:
         except Exception as error:  # the others are walked all the same
             row = Row(path.stem, "", fault=f"{type(error).__name__}: {error}")
         rows.append(row)
-        print(" | ".join(str(value) for value in list(asdict(row).values())[:-1]), flush=True)
+        print(" | ".join(str(value) for value in list(asdict(row).values())[:-2]), flush=True)
         (given.output / "walk.json").write_text(json.dumps([asdict(one) for one in rows], indent=1), encoding="utf-8")
     if any(row.fault for row in rows):
         raise SystemExit(f"{sum(bool(row.fault) for row in rows)} of {len(rows)} studies have a fault")

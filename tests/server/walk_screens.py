@@ -31,6 +31,8 @@ HOLD = """
     const page = document.querySelector("[data-page]:has(.trial)");
     if (!page || window.walk.held) return;
     const name = signature(page);
+    // A round is looked at when it runs: before the start nothing is to be seen.
+    if (page.querySelector(".reveal .begin")) return;
     if (window.walk.seen.has(name) || !page.querySelector("button:enabled, canvas, input:enabled")) return;
     window.walk.seen.add(name);
     window.walk.held = name;

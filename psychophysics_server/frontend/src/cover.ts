@@ -1,4 +1,4 @@
-/** Draws a reveal trial: a hatched cover with what was uncovered, outlined so that white on white is seen, and the cursor. */
+/** Draws a reveal trial: a hatched cover (or the dimmed picture) with what was uncovered, outlined so that white on white is seen, and the cursor. */
 
 import { boxStart, type Point, type Stroke } from "./brush";
 
@@ -7,6 +7,8 @@ const HATCH = "#747a82";
 const DARK = "#15171a";
 const LIGHT = "#ffffff";
 const MARK = "#d81b60";
+/** Over a picture that is seen all the time, so that what is lit up stands out. */
+const VEIL = "rgb(24 26 30 / 62%)";
 
 /** A canvas over one picture, in image pixels whatever its size on the screen. */
 export class Cover {
@@ -22,7 +24,7 @@ export class Cover {
     private readonly picture: HTMLImageElement,
     private readonly size: readonly [number, number],
     private readonly box: number,
-    private readonly hidden: boolean,
+    private readonly look: "hidden" | "dimmed" | "plain",
   ) {
     this.context = canvas.getContext("2d")!;
   }
@@ -52,7 +54,7 @@ export class Cover {
     const { context, size } = this;
     context.setTransform(this.zoom, 0, 0, this.zoom, 0, 0);
     context.imageSmoothingEnabled = this.zoom < 2;
-    if (this.hidden) this.uncover(strokes);
+    if (this.look !== "plain") this.uncover(strokes);
     else {
       context.drawImage(this.picture, 0, 0, ...size);
       strokes.forEach((stroke, i) => this.mark(stroke, i + 1));
@@ -70,7 +72,8 @@ export class Cover {
       this.inner.rect(left, top, box, box);
     }
     this.drawn = strokes.length;
-    this.hatch();
+    if (this.look === "hidden") this.hatch();
+    else this.dim();
     context.fillStyle = DARK;
     context.fill(this.outer);
     context.fillStyle = LIGHT;
@@ -79,6 +82,12 @@ export class Cover {
     context.clip(this.inner);
     context.drawImage(this.picture, 0, 0, ...size);
     context.restore();
+  }
+
+  private dim(): void {
+    this.context.drawImage(this.picture, 0, 0, ...this.size);
+    this.context.fillStyle = VEIL;
+    this.context.fillRect(0, 0, ...this.size);
   }
 
   private hatch(): void {

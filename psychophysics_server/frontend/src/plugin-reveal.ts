@@ -38,7 +38,8 @@ const data = {
 
 /** What a payload may leave out, as in `stimuli/trials.py`. */
 function whole(payload: RevealPayload): RevealPayload {
-  const usual = { mode: "reveal", box_px: 14, step_px: 7, sample_ms: 50, batch: 10, limit_ms: 7000, oracle: false, max_boxes: 600 } as const;
+  const numbers = { box_px: 14, step_px: 7, sample_ms: 50, batch: 10, limit_ms: 7000, max_boxes: 600 };
+  const usual: Partial<RevealPayload> = { mode: "reveal", oracle: false, visible: false, told: false, ...numbers };
   return { ...usual, ...payload };
 }
 
@@ -56,6 +57,7 @@ class RevealScreen extends TrialScreen<RevealPayload> {
   private readonly left = element("span", { class: "left", role: "timer", "aria-label": words.reveal.left });
   private readonly status = element("p", { class: "hint status", role: "status" });
   private readonly canvas = element("canvas", { class: "cover", tabindex: 0, role: "application" });
+  private readonly said = element("p", { class: "hint said", role: "status" });
   private cover!: Cover;
   private finishButton: HTMLButtonElement | null = null;
   private startButton!: HTMLButtonElement;
@@ -85,10 +87,15 @@ class RevealScreen extends TrialScreen<RevealPayload> {
     const { payload, album, canvas } = this;
     const text = words.reveal;
     const picture = album.picture(payload.image, "picture", words.alt.picture);
-    this.cover = new Cover(canvas, picture, payload.size, payload.box_px, this.reveals);
+    const [look, label, ask] = !this.reveals
+      ? (["plain", text.board, text.marking] as const)
+      : payload.visible
+        ? (["dimmed", text.dimmed, text.lighting] as const)
+        : (["hidden", text.canvas, text.heading] as const);
+    this.cover = new Cover(canvas, picture, payload.size, payload.box_px, look);
     canvas.style.setProperty("--shape", String(payload.size[0] / payload.size[1]));
     canvas.style.aspectRatio = `${payload.size[0]} / ${payload.size[1]}`;
-    canvas.setAttribute("aria-label", fill(this.reveals ? text.canvas : text.board, { word: payload.word }));
+    canvas.setAttribute("aria-label", fill(label, { word: payload.word }));
     canvas.setAttribute("aria-describedby", "reveal-keys");
     // A stroke that ends fast would count as a fling to the browser, and the tap after it only as its end.
     canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
@@ -104,7 +111,8 @@ class RevealScreen extends TrialScreen<RevealPayload> {
       this.finishButton.classList.add("finish");
       this.controls.push(this.finishButton);
     }
-    const heading = payload.question || fill(this.reveals ? text.heading : text.marking, { word: payload.word });
+    this.said.textContent = text.silent;
+    const heading = payload.question || fill(ask, { word: payload.word });
     const main = element(
       "div",
       { class: "trial reveal" },
@@ -112,6 +120,7 @@ class RevealScreen extends TrialScreen<RevealPayload> {
       element("h1", {}, heading),
       element("p", { class: "round" }, payload.question ? element("span", { class: "word" }, payload.word) : null, this.left),
       element("div", { class: "stage-cover" }, canvas, this.startButton),
+      this.asks && payload.told ? this.said : null,
       this.status,
       element("div", { class: "actions" }, this.finishButton, skip),
       element("p", { class: "hint keys", id: "reveal-keys" }, this.reveals ? text.keys : text.markKeys),
@@ -275,6 +284,7 @@ class RevealScreen extends TrialScreen<RevealPayload> {
     const top = (answer?.top ?? []).map(([name, score]): [string, number] => [name.replace(/\s+/g, "_"), score]);
     this.calls.push([time, boxes.length, answer?.rank ?? null, performance.now() - since, top]);
     if (this.over) return;
+    if (answer?.top[0]) this.said.textContent = fill(words.reveal.guess, { guess: answer.top[0][0] });
     if (answer?.won) return this.end("won", null);
     this.clock.go();
   }
