@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from bench.config import Frozen
 
 PLACES = ("right", "asked")
@@ -103,9 +105,13 @@ def faults(trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """
     for place, row in enumerate(trials):
         payload, at = json.loads(row["payload"]), f"trial {row['position']}"
-        if payload.get("score") is None:
+        try:
+            rule = declared(payload)
+        except ValidationError:  # what the payload's own check tells of
             continue
-        found = counted(declared(payload) or OwnScore(), trials)
+        if rule is None:
+            continue
+        found = counted(rule, trials)
         later = [one["position"] for one in found if one in trials[place:]]
         if row["phase"] != "test":
             yield f"{at} tells a person's score in the phase '{row['phase']}', where it is not allowed"

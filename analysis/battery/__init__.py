@@ -17,6 +17,7 @@ from ..drawings import holds_drawings, read_drawings, read_samples
 from ..importance import read_rounds
 from ..load.study import Study
 from ..models import ANALYSES
+from ..models.self_ratings import holds_ratings
 from ..results import FLAGS, Result
 from .references import references
 from .utility import primary_and_companion, utility_results
@@ -285,6 +286,11 @@ def _rated(study: Study, trials: pd.DataFrame) -> bool:
     )
 
 
+def _felt(study: Study, trials: pd.DataFrame) -> bool:
+    """Say whether people rated their understanding; the agreement analysis holds these ratings itself."""
+    return analysis_of(study) != "agreement" and holds_ratings(trials)
+
+
 def _by_machine(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
     return {"answer": "response", "factor": "machine", "baseline": "wrong"}
 
@@ -326,6 +332,7 @@ SECONDARY: tuple[Secondary, ...] = (
     Secondary("ordinal", _steps, _confidence),
     Secondary("detection", _sided, _signal),
     Secondary("psychometric", _varies("stimulus_level"), _first_level),
+    Secondary("self_ratings", _felt, _first_level, scored=False),
     Secondary("as_published", _compared, _learned),
     Secondary("item_means", lambda study, trials: study.scored, _plain),
 )

@@ -13,6 +13,7 @@ from bench.registry import LimenError, registered
 
 from ..people import conditions_of, mean_estimate
 from ..results import Estimate, Result, holm
+from .self_ratings import rating_estimates
 
 MIDDLE = 2.5
 RIGHT, WRONG = "right", "wrong"
@@ -39,7 +40,7 @@ def by_side(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.assign(correct=correct, rating=rating, machine=machine)[kept]
 
 
-@registered("analysis", version=1, citation="arXiv:2112.03184")
+@registered("analysis", version=2, citation="arXiv:2112.03184")
 def agreement(trials: pd.DataFrame, *, baseline: str = "baseline", chance: float = 0.5, level: float = 0.95) -> Result:
     """Compare accuracy with chance, apart for right and wrong predictions, and split it into sensitivity and bias.
 
@@ -47,7 +48,7 @@ def agreement(trials: pd.DataFrame, *, baseline: str = "baseline", chance: float
     ----------
     trials : DataFrame
         One row an answer: `participant_id`, `condition`, `response` and `expected` (points 1 to 4); rows of self-ratings
-        (`item_id` 'rating before' and 'rating after') are read apart.
+        (`item_id` 'rating before', 'rating after' and 'rating told') are read apart.
     baseline : str
         Listed first.
     chance : float
@@ -60,8 +61,8 @@ def agreement(trials: pd.DataFrame, *, baseline: str = "baseline", chance: float
     Result
         For each condition 'accuracy, machine right', 'accuracy, machine wrong' and 'accuracy' (pooled), each tested against
         chance over participants (Holm over conditions); 'sensitivity' (their sum less 1), 'bias to agree' (right less
-        wrong, 0 without bias); 'understanding' before and after and their difference where it was asked. For two or more
-        conditions also each one's 'difference' from the baseline (Welch).
+        wrong, 0 without bias); 'understanding' before, after, and told the own score, with the changes between, where it was
+        asked (`self_ratings`). For two or more conditions also each one's 'difference' from the baseline (Welch).
     """
     data = by_side(trials)
     people = data.groupby(["condition", "participant_id", "machine"], sort=True)["correct"].mean().unstack()
@@ -88,7 +89,7 @@ def agreement(trials: pd.DataFrame, *, baseline: str = "baseline", chance: float
         estimates += _adjusted([_against(values[name], null, quantity, name, level) for name in names])
         gaps = [_gap(values[name], values[names[0]], quantity, f"{name} - {names[0]}", level) for name in names[1:]]
         estimates += _adjusted(gaps)
-    estimates += _understanding(trials, names, level)
+    estimates += rating_estimates(trials, names, level)
     method = (
         "An answer is right if it is on the true side of the scale. Accuracy is averaged within each participant, apart for "
         "predictions that are right and wrong, since a bias to agree is invisible in the pooled number. Tests are t tests over "
@@ -133,24 +134,3 @@ def _adjusted(items: Sequence[Estimate]) -> list[Estimate]:
     return [
         replace(item, p_adjusted=next(adjusted), adjustment=rule) if np.isfinite(item.p) else item for item in items
     ]
-
-
-def _understanding(trials: pd.DataFrame, names: Sequence[str], level: float) -> list[Estimate]:
-    """Compare how well people felt they understood the machine before and after the task."""
-    if "item_id" not in trials.columns:
-        return []
-    rated = trials[trials["item_id"].isin(["rating before", "rating after"])]
-    if not len(rated):
-        return []
-    rated = rated.assign(rating=pd.to_numeric(rated["response"], errors="coerce"))
-    table = rated.pivot_table(index=["condition", "participant_id"], columns="item_id", values="rating").dropna()
-    found: list[Estimate] = []
-    for name in names:
-        rows = table[table.index.get_level_values("condition") == name]
-        for moment in table.columns:
-            values = rows[moment].to_numpy()
-            found.append(mean_estimate(values, quantity=f"understanding, {moment}", label=name, level=level))
-        if len(table.columns) == 2:
-            change = (rows["rating after"] - rows["rating before"]).to_numpy()
-            found.append(_against(change, 0.0, "understanding, after less before", name, level))
-    return found

@@ -20,7 +20,6 @@ FACES = (
 TASK, TRADEOFF = "agreement", "trade-off"
 RISKS = ("low", "medium", "high")
 DEFINITION = "the side of the scale that is true; its end is written here"
-TELLS = "You judged **{right}** of **{asked}** answers of the machine correctly."
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Writer:
     def _rate(self, sheet: Sheet, *moments: str) -> None:
         for moment in moments:
             if moment in self.ratings:
-                add_rating(sheet, moment, shared=self._shared("test", 0, 0), task=TASK, told=TELLS)
+                add_rating(sheet, moment, shared=self._shared("test", 0, 0), task=TASK)
 
     def _tradeoff(self, sheet: Sheet, risk: str) -> None:
         payload = {

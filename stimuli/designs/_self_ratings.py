@@ -12,6 +12,7 @@ from ..rows import Sheet
 BEFORE, AFTER, TOLD = "rating before", "rating after", "rating told"
 LEVELS = ("1", "2", "3", "4", "5")
 QUESTION = "How well do you understand how the machine comes to its answers?"
+TELLS = "**{right}** of your **{asked}** answers were right."
 NOTHING = "none"
 """Level of the factor `machine` where the question is not about a prediction."""
 
@@ -39,7 +40,7 @@ def question_items(names: Sequence[str]) -> list[ItemRow]:
     ]
 
 
-def add_rating(sheet: Sheet, moment: str, *, shared: Mapping[str, Any], task: str, told: str) -> None:
+def add_rating(sheet: Sheet, moment: str, *, shared: Mapping[str, Any], task: str) -> None:
     """Ask for a rating from 1 to 5.
 
     Parameters
@@ -52,8 +53,6 @@ def add_rating(sheet: Sheet, moment: str, *, shared: Mapping[str, Any], task: st
         What all payloads of the design say.
     task
         Name of the block whose score is told before the last rating.
-    told
-        The sentence with `{right}` and `{asked}` that tells it.
     """
     payload = {
         **shared,
@@ -66,7 +65,7 @@ def add_rating(sheet: Sheet, moment: str, *, shared: Mapping[str, Any], task: st
         "high": "completely",
     }
     if moment == TOLD:
-        payload["panels"] = [{"label": "Your answers", "pictures": [], "text": told}]
+        payload["panels"] = [{"label": "Your score", "pictures": [], "text": TELLS}]
         payload["score"] = {"phase": "test", "block": task, "catch": False}
     sheet.add(payload, item=moment, answer={}, block=moment, factors={"machine": NOTHING})
 

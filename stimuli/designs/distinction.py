@@ -35,7 +35,6 @@ from ._self_ratings import BEFORE, TOLD, add_rating, moments, question_items
 
 Joint = Literal["joint", "map"]
 CLASSES = 4
-TELLS = "You found the right explanation in **{right}** of **{asked}** pictures."
 ROLE = "class_explanations/"
 EXAMPLE = {
     "title": "Which explanation is right?",
@@ -306,7 +305,7 @@ def _alike(study: StudyFile, items: Collection[ItemRow], condition: str) -> int:
 def _rate(sheet: Sheet, names: Sequence[str], lockout_ms: int) -> None:
     shared = common(sheet.study, session=1, sessions=1, index=0, count=0, lockout_ms=lockout_ms)
     for name in names:
-        add_rating(sheet, name, shared=shared, task=TASK, told=TELLS)
+        add_rating(sheet, name, shared=shared, task=TASK)
 
 
 def _trials(

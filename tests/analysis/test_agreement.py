@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.models.agreement import agreement, by_side
+from analysis.models.self_ratings import self_ratings
 from bench.registry import LimenError
 
 
@@ -74,6 +76,46 @@ def test_self_ratings_are_paired_and_not_counted_as_answers() -> None:
     change = agreement(both).get("understanding, after less before", "grad_cam")
     assert change.low <= 1 <= change.high
     assert agreement(both).get("accuracy", "grad_cam").value == agreement(data).get("accuracy", "grad_cam").value
+
+
+def _rated(*, change: float, seed: int, people: int = 60) -> pd.DataFrame:
+    """Draw three ratings a person; those told a higher score than half raise the last one by `change`, the others lower it."""
+    draw, rows = np.random.default_rng(seed), []
+    for person in range(people):
+        right, first = int(draw.integers(2, 9)), int(draw.integers(2, 5))
+        told = first + change * (1 if right > 5 else -1 if right < 5 else 0)
+        for when, value in (("before", first), ("after", first + int(draw.integers(0, 2))), ("told", told)):
+            score = (right, 10) if when == "told" else (np.nan, np.nan)
+            rows.append((f"p{person}", "grad_cam", f"rating {when}", str(value), "", *score))
+    names = ["participant_id", "condition", "item_id", "response", "expected", "told_right", "told_asked"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_the_third_rating_is_compared_with_the_second_and_with_the_score_told() -> None:
+    data = _rated(change=1, seed=0)
+    both = pd.concat([_simulate(0.7, 0.5, seed=6, people=60), data])
+    wide = data.pivot_table(
+        index="participant_id", columns="item_id", values="response", aggfunc=lambda v: float(v.iloc[0])
+    )
+    change, shares = (
+        wide["rating told"] - wide["rating after"],
+        data.dropna().set_index("participant_id")["told_right"] / 10,
+    )
+    outside = stats.ttest_1samp(change, 0)
+    for found in (agreement(both), self_ratings(data)):
+        item = found.get("understanding, told less after", "grad_cam")
+        assert (item.n, item.value, item.p) == (60, pytest.approx(change.mean()), pytest.approx(outside.pvalue))
+        assert (item.low, item.high) == pytest.approx(tuple(outside.confidence_interval(0.95)))
+        linked = found.get("understanding, change with the score told", "grad_cam")
+        pearson = stats.pearsonr(shares.loc[change.index], change)
+        assert linked.value == pytest.approx(pearson.statistic)
+        assert (linked.low, linked.high) == pytest.approx(tuple(pearson.confidence_interval(0.95)))
+        assert linked.low > 0.5
+
+
+def test_without_ratings_there_is_nothing_to_analyse() -> None:
+    with pytest.raises(LimenError, match="holds none of rating before, rating after, rating told"):
+        self_ratings(_simulate(0.7, 0.5, seed=5))
 
 
 def test_a_missing_column_and_one_kind_of_prediction_are_told() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 
 from bench.registry import LimenError
 from bench.store import Artifact, Store
+from stimuli.audit import audit
 from stimuli.build import _tables, build, draw, plan, verify
 from stimuli.designs.agreement import agreement
+from stimuli.own_score import EXAMPLE_NOTE
+from stimuli.preview import write_preview
 from stimuli.protocol import Tables
-from stimuli.records import StudyFile
+from stimuli.records import Page, StudyFile, Texts
 from stimuli.study import load_study
 
 DESIGN = {"size": 32, "lists": 3, "examples": 3, "tradeoff": True}
@@ -217,6 +221,63 @@ def test_the_audit_finds(tables: Tables, name: str) -> None:
     plant, told = VIOLATIONS[name]
     faults = agreement.audit(plant(tables))  # type: ignore[attr-defined]
     assert any(told in fault for fault in faults), faults
+
+
+def _tells(payload: dict[str, Any], **score: Any) -> None:
+    payload.update(score=score, panels=[{"label": "", "pictures": [], "text": "{right} of {asked}"}])
+
+
+def _paged(tables: Tables) -> Tables:
+    page = Page(title="The end", body="You had {right} right answers.")
+    texts = Texts(consent=page, instructions=(page,), debrief=page, contact="study@example.org")
+    return replace(tables, study=tables.study.model_copy(update={"texts": texts}))
+
+
+def _in_block(tables: Tables, block: str) -> Tables:
+    trials = tables.trials
+    return replace(tables, trials=trials.assign(block=trials["block"].where(trials["item_id"] != "rating told", block)))
+
+
+MISPLACED: dict[str, tuple[Callable[[Tables], Tables], str]] = {
+    "in a heading": (lambda t: _change(t, 0, "payload", lambda p: p.update(question="{right}?")), "nowhere else"),
+    "in a face": (lambda t: _change(t, 0, "payload", lambda p: p["faces"][0].update(text="{asked}")), "nowhere else"),
+    "undeclared": (lambda t: _rating(t, "rating told", "payload", lambda p: p.pop("score")), "nowhere else"),
+    "untold": (lambda t: _rating(t, "rating after", "payload", lambda p: p.update(score={})), "is told by {right} and {asked}"),
+    "half told": (
+        lambda t: _rating(t, "rating told", "payload", lambda p: p["panels"][0].update(text="{right}")), "is told by",
+    ),
+    "too early": (lambda t: _rating(t, "rating before", "payload", _tells), "not answered by then"),
+    "in practice": (
+        lambda t: _rating(t, t.trials["item_id"].iloc[0], "payload", _tells), "in the phase 'practice', where it is not allowed",
+    ),
+    "of nothing": (
+        lambda t: _rating(t, "rating told", "payload", lambda p: p["score"].update(block="?")), "no trial that has a right answer",
+    ),
+    "of its own block": (lambda t: _in_block(t, "agreement"), "of its own block"),
+    "of another phase": (
+        lambda t: _rating(t, "rating told", "payload", lambda p: p["score"].update(phase="train")), "key",
+    ),
+    "on a page": (_paged, "a page holds"),
+}  # fmt: skip
+
+
+def test_the_drawn_tables_tell_a_score_where_it_is_allowed(tables: Tables) -> None:
+    assert audit(tables) == []
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_the_audit_of_all_protocols_finds_a_score(tables: Tables, name: str) -> None:
+    plant, told = MISPLACED[name]
+    faults = audit(plant(tables))
+    assert any(told in fault for fault in faults), faults
+
+
+def test_a_preview_shows_an_example_of_the_score_and_says_that_it_is_one(store: Store, tmp_path: Path) -> None:
+    made = plan(_file(), store)
+    page = write_preview(made.study, made.options, draw(made), tmp_path / "preview").read_text(encoding="utf-8")
+    assert page.count("<b>7</b> of your <b>10</b> answers were right.") == 6
+    assert page.count(EXAMPLE_NOTE) == 6
+    assert "{right}" not in page
 
 
 def test_too_few_wrong_predictions_are_refused(store: Store) -> None:
