@@ -30,7 +30,8 @@ INTRO = """
 everyone in both conditions, SDs of log time .3 and .2, of a person's own effect .1, ratio 1.2. Learning: 40 people between two
 conditions, 24 items in three sessions, log-odds that rise by .4 and 1.2. Sensitivity: 24 people in both conditions, 120
 yes-no trials each, d' of 1 and 1.5 (SD .3, of its change .2). Ratings: 40 people between two conditions, 12 items, five
-levels, log-odds .6 apart (SDs .7 and .5), held against what 100,000 people would give, the items drawn anew. Confidence: 30
+levels, log-odds .6 apart (SDs .7 and .5); superiority and the marginal odds ratio are held against what 100,000 people would
+give, the items drawn anew, the mixed model's against the log-odds themselves. Confidence: 30
 people, 40 answers each, .08 overconfident (SD .05). A false positive is p < .05 where the effect is 0; of the calibration
 error it is that of the floor (answers right exactly as often as the confidence says).
 """
@@ -107,10 +108,12 @@ def _rating_truth(effect: float) -> tuple[float, float]:
 
 
 def ratings(seed: int, effect: float) -> Found:
-    """Superiority and cumulative odds ratio between people."""
+    """Superiority and cumulative odds ratios, of the mixed model and marginal, between people."""
     result = ordinal(_ratings(np.random.default_rng(seed), 40, 12, effect))
     above, odds = _rating_truth(effect)
-    items = (("probability of superiority", above), ("odds ratio", odds))
+    items = (
+        ("probability of superiority", above), ("odds ratio", float(np.exp(0.6 * effect))), ("marginal odds ratio", odds)
+    )  # fmt: skip
     return {f"ratings, {name}": ((one.low, one.high, one.p), truth) for name, truth in items for one in result.of(name)}
 
 

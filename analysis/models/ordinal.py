@@ -1,4 +1,4 @@
-"""Ratings: shares of each answer, a cumulative-link model clustered by people and items, and the probability of superiority."""
+"""Ratings: shares of each answer, the probability of superiority, and cumulative logit models, mixed and marginal."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..measures.cumulative import Cumulative, cumulative_logit
 from ..people import conditions_of
 from ..results import NAN, Estimate, Result, holm
 from ..separation import adjust, exponentiate
+from ._ordinal_mixed import conditional_ratios, mixed_method, mixed_ratings
 
 TITLE = "Ratings"
 COLUMNS = ("rating", "response", "confidence")
@@ -52,8 +53,10 @@ def ordinal(
     Returns
     -------
     Result
-        'share of answers' (label '<level>: <answer>'), 'odds ratio' of a higher answer (cumulative, marginal), 'probability of
-        superiority' over the baseline (null .5), 'term' (an F test of all levels at once).
+        'probability of superiority' over the baseline (null .5), 'odds ratio' of a higher answer (cumulative logit mixed model,
+        conditional on people and items; none where it failed or nobody answered twice), 'marginal odds ratio' (the same without
+        random effects, clustered errors), 'share of answers' (label '<level>: <answer>'), 'term' (an F test of all levels at
+        once).
 
     Raises
     ------
@@ -93,8 +96,19 @@ def ordinal(
     ]
     facts = {"thresholds": list(fit.thresholds), "log_likelihood": fit.log_likelihood, "clusters": list(fit.clusters),
              "log_odds_at_each_split": _splits(data, factor, names)}  # fmt: skip
-    estimates = [*_ratios(fit, names, level, len(data)), *above, *shares, _joint(fit, len(data))]
-    return _result(estimates, tuple(flags), said + _method(fit), facts, points)
+    mixed = mixed_ratings(data, factor, names)
+    conditional, text = [], ""
+    if mixed is not None:
+        flags += [flag for flag in mixed.fit.flags if flag not in flags]
+        if mixed.fit.converged:
+            conditional, text = conditional_ratios(mixed, names, level), mixed_method(mixed)
+            facts |= {"mixed": {"df": mixed.df, "sd": mixed.sds, "steps": list(mixed.steps), "terms": [*mixed.sds],
+                                "log_likelihood": mixed.fit.log_likelihood, "params": dict(mixed.fit.params)}}  # fmt: skip
+        else:
+            text = "The mixed model did not converge, so there are no odds ratios conditional on people and items. "
+    joint = [] if conditional else [_joint(fit, len(data))]
+    estimates = [*above, *conditional, *_ratios(fit, names, level, len(data)), *shares, *joint]
+    return _result(estimates, tuple(flags), said + text + _method(fit), facts, points)
 
 
 def _is_rating(trials: pd.DataFrame, column: str) -> bool:
@@ -161,7 +175,7 @@ def _ratios(fit: Cumulative, names: Sequence[str], level: float, rows: int) -> l
     for name, value, error in zip(names[1:], fit.effects, fit.errors, strict=True):
         t = value / error if error > 0 else NAN
         item = Estimate(
-            quantity="odds ratio", label=f"{name} - {names[0]}", value=float(value), low=value - width * error,
+            quantity="marginal odds ratio", label=f"{name} - {names[0]}", value=float(value), low=value - width * error,
             high=value + width * error, level=level, interval="clustered sandwich, t", statistic="t", statistic_value=float(t),
             df=(fit.df,), p=float(2 * stats.t.sf(abs(t), fit.df)), n=rows, unit="answers",
             extra={"standard_error": float(error), "null": 1.0},
@@ -205,9 +219,9 @@ def _said(column: str, data: pd.DataFrame, level: float) -> str:
 def _method(fit: Cumulative) -> str:
     of = f"{fit.clusters[0]} participants" + (f" and {fit.clusters[1]} items at once" if len(fit.clusters) > 1 else "")
     return (
-        "Odds ratios of a higher answer are from a cumulative logit model by maximum likelihood, marginal over people and "
-        f"items, with a sandwich covariance clustered by {of}, t on {fit.df:g} degrees of freedom, adjusted by Holm's rule. They "
-        "take the odds as proportional: the log-odds ratio at each split of the scale is listed, and should be alike."
+        "Marginal odds ratios of a higher answer are from a cumulative logit model by maximum likelihood, over people and "
+        f"items, with a sandwich covariance clustered by {of}, t on {fit.df:g} degrees of freedom, adjusted by Holm's rule. Odds "
+        "ratios take the odds as proportional: the log-odds ratio at each split of the scale is listed, and should be alike."
     )
 
 
