@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from bench.overlay import overlay, span
 from bench.records import ImageRow, PredictionRow, frame
 from bench.registry import LimenError
 from bench.store import Artifact, Store, artifact_key, sha256_bytes
@@ -23,6 +26,7 @@ from stimuli.build import _tables, build, draw, plan, verify
 from stimuli.designs.distinction import _alike, distinction
 from stimuli.protocol import Tables
 from stimuli.records import ItemRow, StudyFile
+from stimuli.render import Show
 from stimuli.study import load_study
 
 DESIGN = {"size": 32, "lists": 2, "trials": 8}
@@ -126,6 +130,26 @@ def test_a_joint_scale_shows_weaker_maps_weaker_and_one_of_each_map_does_not(sto
     first, last = colour("map")
     assert weak < 0.6 * strong
     assert abs(first - last) < 0.2 * first
+
+
+@pytest.mark.parametrize("show", ["positive", "magnitude", "signed"])
+def test_a_joint_scale_is_one_of_the_four_maps_and_each_map_can_have_its_own(store: Store, show: Show) -> None:
+    signed = show == "signed"
+    for scope in ("joint", "map"):
+        made = plan(_file(conditions=("grad_cam",), design={**DESIGN, "normalisation": scope, "show": show}), store)
+        drawn = draw(made)
+        item = next(item for item in drawn.items if item.role == "main")
+        place = int(made.material.images.set_index("image_id").loc[item.item_id, "index"])
+        maps = np.asarray(made.material.artifact("class_explanations/grad_cam").tensors("maps.safetensors")["maps"])[
+            place
+        ]
+        maps = {"positive": np.maximum(maps, 0), "magnitude": np.abs(maps), "signed": maps}[show]
+        for rank, name in enumerate(json.loads(item.facts)["pictures"]["grad_cam"]):
+            ends = span(maps if scope == "joint" else maps[rank], 99.0, signed=signed)
+            expected = overlay(made.material.pictures[place], maps[rank], ends, 32, signed=signed)
+            assert sha256_bytes(drawn.pictures[name]) == name
+            with Image.open(io.BytesIO(drawn.pictures[name])) as stored:
+                assert np.array_equal(np.asarray(stored.convert("RGB")), expected)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
