@@ -17,7 +17,7 @@ from psychophysics_server.bots.model import Psychometrics
 from psychophysics_server.frozen import FrozenStudy, Trial
 
 ABOVE = "split-half correlation above null"
-GAMES = 6
+GAMES = 3
 """Games played in process to say what agreement the attention of simulated players gives."""
 
 
@@ -174,11 +174,11 @@ def of_drawing(study: FrozenStudy, said: Said, n: int) -> Given:
 def of_clickme(study: FrozenStudy, said: Said, n: int) -> Given:
     """Yield how far halves of the players should agree: what games in process give; a walk without attention gives none."""
     attention = study.file.bots.attention if study.file.bots else {}
-    games = [clickme(rounds(study, n, seed)) for seed in range(100, 100 + GAMES)] if any(attention.values()) else []
     for name in study.conditions:
         if (ABOVE, name) in said:
-            values = [game.get(ABOVE, name).value for game in games] if attention.get(name) else [0.0]
-            yield (ABOVE, name), float(np.mean(values))
+            games = [rounds(study, n, seed) for seed in range(100, 100 + GAMES)] if attention.get(name) else []
+            found = [clickme(game[game["condition"] == name]).get(ABOVE, name).value for game in games]
+            yield (ABOVE, name), float(np.mean(found)) if found else 0.0
 
 
 def rounds(study: FrozenStudy, n: int, seed: int) -> pd.DataFrame:

@@ -110,7 +110,7 @@ def walk(path: Path, store: Store, out: Path, n: int, docs: Path | None, *, repo
     row = Row(study.file.study, study.file.protocol)
     screens, row.fault = serve_and_take(path, study, store, out, n)
     row.screens = len(screens)
-    shown = walk_screens.write(screens[:MOST], docs / "images" if docs else out, path.stem)
+    shown = walk_screens.write(screens[:MOST], docs / "images" if docs else out, path.stem, apart=out)
     if docs:
         leave(docs, path, frozen, shown)
     shared = [str(path), "--store", str(store.root), "--db", str(out / "answers.sqlite")]

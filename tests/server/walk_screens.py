@@ -132,13 +132,13 @@ def beside(screen: Screen, *, width: int = 760, colours: int = 128) -> bytes:
     return out.getvalue()
 
 
-def write(screens: list[Screen], folder: Path, name: str) -> list[dict[str, str]]:
-    """Write a picture of each kind of trial; return what to say of it."""
+def write(screens: list[Screen], folder: Path, name: str, *, apart: Path) -> list[dict[str, str]]:
+    """Write a picture of each kind of trial, and both windows at full size `apart`; return what to say of it."""
     said = []
     for number, screen in enumerate(screens, start=1):
         path = folder / f"{name}-{number}.png"
         path.write_bytes(beside(screen))
         for size, png in screen.pngs.items():
-            (folder / f"{name}-{number}-{size}.png").write_bytes(png)
+            (apart / f"{name}-{number}-{size}.png").write_bytes(png)
         said.append({"file": path.name, "phase": screen.phase, "heading": screen.heading})
     return said
