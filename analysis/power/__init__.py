@@ -87,6 +87,8 @@ class Cell:
 
 def trials_of(shape: Any, items: int) -> int:
     """Return the answers of one person; nobody sees an item twice at one level."""
+    if shape.block:
+        return int(min(shape.trials // shape.block, 2 * items) * shape.block)
     k = len(shape.levels) if shape.within and shape.analysis != "preference" else 1
     return int(k * min(max(shape.trials // k, 1), items))
 
@@ -125,6 +127,11 @@ def _analysed(frame: pd.DataFrame, assumed: Assumed) -> Result:
         from ..models.mixed_model import mixed_model
 
         return mixed_model(frame, baseline=reference)
+    if shape.analysis == "oddone":
+        from ..models.oddone import oddone
+
+        # The contrast over rules needs neither the mixed model nor the bootstrap of the curves.
+        return oddone(frame, formula=None, chance=shape.chance, draws=1)
     if shape.analysis == "agreement":
         from ..models.agreement import agreement
 

@@ -17,6 +17,8 @@ from ..battery.references import REFERENCES
 from .data import DEFAULT_SD, Assumed, Contrast, allowed_sds, check_sds
 from .shape import Shape
 
+LEARNING = 1.0
+"""Log-odds that people are taken to gain over a block of problems about one rule."""
 Direction = Literal["two-sided", "greater", "less"]
 Correction = Literal["none", "holm"]
 FIRST = ("baseline", *REFERENCES.values(), "random", "neurons")
@@ -44,6 +46,8 @@ def named(shape: Shape, contrast: Contrast) -> tuple[str, str]:
         return ("accuracy", contrast.level) if contrast.reference is None else ("accuracy difference", contrast.label)
     if shape.analysis == "preference":
         return "strength difference", contrast.label
+    if shape.analysis == "oddone":
+        return "accuracy difference of composition over rules, people", contrast.label
     if contrast.reference is None:
         return f"above chance of {shape.factor}", contrast.level
     return f"accuracy difference of {shape.factor}", contrast.label
@@ -152,7 +156,12 @@ def assume(
     sources["lapse"] = "bots of the study file" if bots is not None and accuracy is None else "default: none"
     logits, sources["accuracy"] = _logits(bots, shape)
     shifts = {} if bots is None else {k: dict(v) for k, v in bots.effects.items() if k != shape.factor}
-    held = Assumed(shape=shape, contrast=contrast, logits=logits, shifts=shifts, sds=chosen, lapse=lapse)
+    learning = LEARNING if shape.block else 0.0
+    if shape.block:
+        sources["learning"] = "default; it hardly changes a contrast between rules"
+    held = Assumed(
+        shape=shape, contrast=contrast, logits=logits, shifts=shifts, sds=chosen, lapse=lapse, learning=learning
+    )
     if accuracy is not None:
         held, sources["accuracy"] = _shifted_to(held, accuracy), "given"
     sources["effect"] = "bots of the study file" if effect is None else "given"
@@ -178,7 +187,8 @@ def _sds(given: Mapping[str, float], bots: Bots | None, shape: Shape) -> tuple[d
             chosen[name], sources[key] = float(getattr(bots, stated)), "bots of the study file"
         else:
             chosen[name] = DEFAULT_SD["slope" if ":" in name else name]
-            sources[key] = "default, that of the validation in docs/validity.md"
+            known = "default" if name == "rule" else "default, that of the validation in docs/validity.md"
+            sources[key] = known
     return chosen, sources
 
 

@@ -74,10 +74,14 @@ def deviations_of(pairs: Sequence[str]) -> dict[str, float]:
 @click.option("--detectable/--no-detectable", default=True, show_default=True, help="Look for the smallest detectable effect.")  # fmt: skip
 @click.option("--processes", type=click.IntRange(1), help="Worker processes [all cores].")
 @click.option("--store", default=STORE, show_default=True, type=click.Path(path_type=Path), help="Folder of artifacts: a stimulus set there tells who meets which items.")  # fmt: skip
+@click.option("--reliability", type=float, help="Instead, for importance maps: reliability of an image's pooled map to plan its players by.")  # fmt: skip
+@click.option("--agreement", type=float, help="With --reliability: how far two players' maps of an image correlate.")
+@click.option("--ceiling", type=(float, int), help="With --reliability: split-half ceiling of a pilot and its players an image.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for CSV and JSON; a run that was stopped goes on there.")  # fmt: skip
 def power(
     study_path: Path, participants: str | None, items: str | None, effect: float | None, accuracy: float | None,
-    sds: tuple[str, ...], sims: int, seed: int, detectable: bool, processes: int | None, store: Path, out: Path | None,
+    sds: tuple[str, ...], sims: int, seed: int, detectable: bool, processes: int | None, store: Path, reliability: float | None,
+    agreement: float | None, ceiling: tuple[float, int] | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Simulate STUDY.yaml and count how often its analysis finds the assumed effect."""
     from stimuli.build import frozen
@@ -90,6 +94,9 @@ def power(
 
     resolved = resolve(load_study(study_path))
     study = resolved.study
+    if reliability is not None:
+        click.echo(players(resolved, reliability, agreement, ceiling))
+        return
     shape = shape_of(resolved, frozen(study, _store(store)) if store.is_dir() else None)
     chosen = decision(study, shape)
     told = assume(study, shape, chosen.contrast, effect=effect, accuracy=accuracy, sds=deviations_of(sds))
@@ -106,6 +113,32 @@ def power(
     if out is not None:
         write(whole, out)
         click.echo(f"power: {out / 'power.json'}, {out / 'power.csv'}")
+
+
+def players(resolved: Any, target: float, agreement: float | None, ceiling: tuple[float, int] | None) -> str:
+    """Say how many players an image of a reveal game needs, at one agreement of two players or at several.
+
+    Raises
+    ------
+    LimenError
+        If the protocol has no importance maps, or the agreement is given twice.
+    """
+    from .reliability import AGREEMENTS, agreement_of, players_for, told
+
+    study = resolved.study
+    if resolved.design.card.analysis != "clickme":
+        raise LimenError(
+            f"study '{study.study}', --reliability: given protocol '{study.protocol}'; allowed are those with importance maps, "
+            "such as clickme; leave it out to simulate the test."
+        )
+    if agreement is not None and ceiling is not None:
+        raise LimenError("--agreement, --ceiling: given both; allowed is one of them.")
+    known = agreement_of(*ceiling) if ceiling is not None else agreement
+    planned = resolved.options.get("people")
+    return told(
+        [players_for(target, one, planned=planned) for one in (AGREEMENTS if known is None else (known,))],
+        planned=planned,
+    )
 
 
 def _store(path: Path) -> Any:
@@ -136,6 +169,7 @@ def _run(tasks: Sequence[Task], processes: int, out: Path | None) -> list[Any]:
 
 
 _TESTS = {
+    "oddone": "Welch's t over rules, as the analysis 'oddone' makes it",
     "utility": "mixed model of condition and session, participants and items crossed",
     "agreement": "t test over participants, as the analysis 'agreement' makes it",
     "preference": "Bradley-Terry model, clustered by participant",
@@ -148,6 +182,8 @@ def assumptions(task: Task, sources: Any) -> str:
     what = "probability to be chosen less .5" if shape.analysis == "preference" else "difference of accuracies"
     levels = "levels that everyone meets" if shape.within else "groups of participants"
     items = "the same items" if shape.crossed else "items of its own"
+    if shape.block:
+        items = "rules of its own"
     lines = [
         f"{shape.protocol}: {chosen.contrast.label}, {what} {assumed.difference():+.3f} ({sources['effect']})",
         f"  test       {_TESTS.get(shape.analysis, shape.formula)}",
@@ -157,6 +193,10 @@ def assumptions(task: Task, sources: Any) -> str:
     if shape.analysis != "preference":
         accuracies = ", ".join(f"{name} {value:.3f}" for name, value in assumed.accuracies().items())
         lines.append(f"  accuracy   {accuracies} ({sources['accuracy']}), lapses {assumed.lapse:g}")
+    if shape.block:
+        lines.append(
+            f"  blocks     {shape.block} problems of one rule, {assumed.learning:+g} log-odds over each ({sources['learning']})"
+        )
     for number, (name, value) in enumerate(assumed.sds.items()):
         lines.append(f"  {'SD log-odds' if number == 0 else '           '} {name} {value:g} ({sources[f'sd {name}']})")
     return "\n".join(lines)

@@ -14,9 +14,10 @@ from scipy import optimize, special
 from bench.registry import LimenError, unknown
 
 from ..mixed_models.margins import population_accuracy
+from .rules import answers_of_blocks, right
 from .shape import Shape
 
-DEFAULT_SD = {"participant": 0.6, "item": 0.7, "slope": 0.4}
+DEFAULT_SD = {"participant": 0.6, "item": 0.7, "rule": 0.7, "slope": 0.4}
 """Standard deviations in log-odds where nothing is given: those of the validation study of docs/validity.md."""
 
 
@@ -53,6 +54,8 @@ class Assumed:
     shifts: Mapping[str, Mapping[str, float]]
     sds: Mapping[str, float]
     lapse: float = 0.0
+    learning: float = 0.0
+    """Log-odds gained from the first to the last answer of a block, around the block's middle."""
 
     @cached_property
     def spread(self) -> float:
@@ -131,6 +134,8 @@ def allowed_sds(shape: Shape) -> tuple[str, ...]:
     """Name the random effects that a shape has: slopes only of a factor that varies within the unit."""
     if shape.analysis == "preference":
         return ("participant:method", "item:method")
+    if shape.analysis == "oddone":
+        return ("participant", "rule", "item")
     several = len(shape.levels) > 1
     within = (f"participant:{shape.factor}",) if shape.within and several else ()
     crossed = (f"item:{shape.factor}",) if shape.crossed and several else ()
@@ -187,6 +192,8 @@ def simulate(
     """
     if assumed.shape.analysis == "preference":
         return _choices(assumed, participants, items, scale, stream)
+    if assumed.shape.analysis == "oddone":
+        return _blocks(assumed, participants, items, scale, stream)
     shape, levels = assumed.shape, assumed.shape.levels
     rows = _layout(shape, participants, items, stream)
     logits = assumed.at(scale)
@@ -245,6 +252,17 @@ def _rated(frame: pd.DataFrame) -> pd.DataFrame:
     machine = frame["machine"] == "right"
     agrees = (frame["correct"] == 1) == machine
     return frame.assign(expected=np.where(machine, 4, 1), response=np.where(agrees, 4, 1))
+
+
+def _blocks(assumed: Assumed, participants: int, items: int, scale: float, stream: np.random.Generator) -> pd.DataFrame:
+    """Draw blocks of problems about one rule; the items of such a study are the rules of each kind."""
+    shape = assumed.shape
+    logits = [float(assumed.at(scale)[name].mean()) for name in shape.levels]
+    frame, eta = answers_of_blocks(
+        shape.levels, logits, people=participants, each=items, sessions=shape.trials // shape.block, problems=shape.block,
+        sds=assumed.sds, learning=assumed.learning, stream=stream,
+    )  # fmt: skip
+    return frame.assign(correct=right(eta, shape.chance, assumed.lapse, stream))
 
 
 def _choices(

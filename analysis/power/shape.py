@@ -13,12 +13,20 @@ from bench.registry import LimenError
 from bench.store import Artifact
 from stimuli.protocol import DesignCard
 from stimuli.records import StudyFile
+from stimuli.rules.catalogue import ELEMENTARY
 from stimuli.study import Resolved
 
 Place = Literal["item", "answer"]
-Analysis = Literal["crossed", "utility", "agreement", "preference"]
-ANALYSES: tuple[Analysis, ...] = ("crossed", "utility", "agreement", "preference")
+Analysis = Literal["crossed", "utility", "agreement", "preference", "oddone"]
+ANALYSES: tuple[Analysis, ...] = ("crossed", "utility", "agreement", "preference", "oddone")
 """Analyses of cards that are simulated."""
+INSTEAD = {
+    "clickme": " It has no hypothesis with a p: plan the players of each image by the reliability of their pooled map, which "
+    "--reliability computes.",
+    "drawing": " It compares drawings with a null that only drawings have: plan by a pilot, whose report gives the interval of "
+    "each recognisability and its n.",
+}
+"""What to plan by where there is no test to simulate."""
 UNNAMED = "all"
 """The one layer of a study whose file names none: the run decides how many there are."""
 
@@ -47,6 +55,7 @@ class Shape:
     crossed : an item occurs at every level; otherwise each level has items of its own
     items : the pool, of each level where levels have their own
     trials : test trials of one person
+    block : answers in a row about one item, where a person learns it (a rule); 0 where there are no blocks
     chance : accuracy of guessing
     formula : of the mixed model
     source : where all this was read
@@ -61,6 +70,7 @@ class Shape:
     items: int
     trials: int
     others: tuple[Other, ...] = ()
+    block: int = 0
     chance: float = 0.5
     formula: str = ""
     source: str = "study file"
@@ -83,11 +93,11 @@ def shape_of(resolved: Resolved, artifact: Artifact | None = None) -> Shape:
     if card.analysis not in ANALYSES:
         raise LimenError(
             f"study '{study.study}', power: the analysis '{card.analysis}' of protocol '{study.protocol}' is not simulated; "
-            f"allowed are protocols analysed by {', '.join(ANALYSES)}."
+            f"allowed are protocols analysed by {', '.join(ANALYSES)}.{INSTEAD.get(card.analysis, '')}"
         )
     known = _KNOWN.get(study.protocol)
     told = None if known is None else known(study, resolved.options)
-    if artifact is not None and card.analysis != "preference":
+    if artifact is not None and card.analysis not in ("preference", "oddone"):
         return _of_tables(study, card, artifact, told)
     if told is None:
         raise LimenError(
@@ -112,6 +122,7 @@ class _Told:
     items: int
     trials: int
     others: tuple[Other, ...] = ()
+    block: int = 0
 
 
 def _factor(card: DesignCard) -> str:
@@ -159,6 +170,20 @@ def _preference(study: StudyFile, options: Mapping[str, Any]) -> _Told:
     return _Told("right", methods, True, True, seen * max(options["lists"] // 2, 1), seen)
 
 
+def _oddone(study: StudyFile, options: Mapping[str, Any]) -> _Told:
+    given = options["rules"]
+    simple = sum(name in ELEMENTARY for name in given) if given is not None else len(ELEMENTARY)
+    composed = options["composed"] if given is None else len(given) - simple
+    if min(simple, composed) < 2 or options["sessions"] < 2:
+        raise LimenError(
+            f"study '{study.study}', power: it has {simple} elementary and {composed} composed rules in {options['sessions']} "
+            "blocks a person; the contrast of composition needs two rules or more of each kind, and a block of each."
+        )
+    trials = options["sessions"] * options["problems"]
+    levels = ("elementary", "composed")
+    return _Told("composition", levels, True, False, min(simple, composed), trials, block=options["problems"])
+
+
 _KNOWN: dict[str, Callable[[StudyFile, Mapping[str, Any]], _Told]] = {
     "utility": _utility,
     "basis": _basis,
@@ -168,6 +193,7 @@ _KNOWN: dict[str, Callable[[StudyFile, Mapping[str, Any]], _Told]] = {
     "agreement": _machine,
     "distinction": _machine,
     "preference": _preference,
+    "oddone": _oddone,
 }
 """How the files of our own protocols tell a shape before anything is built; any other protocol's is read off its set."""
 

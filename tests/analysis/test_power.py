@@ -12,12 +12,15 @@ from click.testing import CliRunner
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 
-from analysis.power import grid, p_value, run_cell, runner
+from analysis.measures.importance_maps import People, Smoothing
+from analysis.measures.map_agreement import split_half_ceiling, step_up
+from analysis.power import grid, p_value, run_cell, runner, trials_of
 from analysis.power.assume import Decision, assume, decision
 from analysis.power.cli import power as command
 from analysis.power.curve import Curve, Point, detectable
 from analysis.power.data import Assumed, Contrast, seen_items, simulate
 from analysis.power.files import Analysis, read_power, run_grid, write
+from analysis.power.reliability import agreement_of, players_for, pooled_reliability
 from analysis.power.shape import Other, Shape, shape_of
 from bench.registry import LimenError
 from stimuli.study import load_study, resolve
@@ -180,7 +183,8 @@ def test_the_files_hold_assumptions_with_sources_and_refuse_another_analysis(tmp
 
 
 @pytest.mark.parametrize(
-    "name", ["visualization", "basis", "intruder", "subcluster", "agreement", "distinction", "preference", "utility"]
+    "name",
+    ["visualization", "basis", "intruder", "subcluster", "agreement", "distinction", "preference", "utility", "oddone"],
 )
 def test_each_protocols_own_analysis_answers_with_a_p(name):
     study = load_study(CONFIGS / f"{name}.yaml")
@@ -195,6 +199,72 @@ def test_an_analysis_that_is_not_simulated_is_refused_by_name():
     study = load_study(CONFIGS / "clickme.yaml")
     with pytest.raises(LimenError, match="analysis 'clickme' of protocol 'clickme' is not simulated; allowed are"):
         shape_of(resolve(study))
+    with pytest.raises(LimenError, match="plan the players of each image by the reliability of their pooled map"):
+        shape_of(resolve(study))
+
+
+def test_people_meet_rules_in_blocks_of_both_kinds_and_none_twice():
+    study = load_study(CONFIGS / "oddone.yaml")
+    shape = shape_of(resolve(study))
+    held = assume(study, shape, decision(study, shape).contrast).assumed
+    frame = simulate(held, participants=18, items=9, scale=1.0, stream=np.random.default_rng(0))
+    met = frame.drop_duplicates(["participant_id", "rule"])
+    assert (met.groupby("participant_id")["composition"].value_counts() == 3).all()
+    assert set(met["rule"].value_counts()) == {6}
+    assert (frame.groupby(["participant_id", "rule"])["problem"].agg(list).map(tuple) == tuple(range(1, 21))).all()
+    assert trials_of(shape, 9) == len(frame) / 18 == 120
+    assert (frame.groupby("item_id")["rule"].nunique() == 1).all()
+
+
+def test_planted_rules_have_the_assumed_accuracies_and_learning():
+    study = load_study(CONFIGS / "oddone.yaml")
+    shape = shape_of(resolve(study))
+    held = replace(assume(study, shape, decision(study, shape).contrast, sds={"rule": 0.3}).assumed, learning=0.0)
+    frame = simulate(held, participants=600, items=300, scale=1.0, stream=np.random.default_rng(1))
+    means = frame.groupby("composition")["correct"].mean()
+    for name, accuracy in held.accuracies().items():
+        assert means[name] == pytest.approx(accuracy, abs=0.015)
+    steep = simulate(
+        replace(held, learning=3.0), participants=200, items=50, scale=1.0, stream=np.random.default_rng(2)
+    )
+    by = steep.groupby("problem")["correct"].mean()
+    assert by[20] - by[1] > 0.3
+
+
+def test_a_study_of_elementary_rules_alone_has_no_contrast_to_simulate():
+    resolved = resolve(load_study(CONFIGS / "oddone.yaml"))
+    with pytest.raises(LimenError, match="it has 9 elementary and 0 composed rules in 6 blocks a person"):
+        shape_of(replace(resolved, options={**resolved.options, "composed": 0}))
+
+
+def test_players_reach_their_target_and_one_fewer_does_not():
+    for agreement in (0.05, 0.2, 0.41):
+        found = players_for(0.9, agreement)
+        assert found.reached >= 0.9 > pooled_reliability(agreement, found.needed - 1)
+        assert agreement_of(found.reached, found.needed) == pytest.approx(agreement)
+    assert pooled_reliability(1 / 3, 2) == pytest.approx(step_up(1 / 3))
+
+
+def test_simulated_maps_have_the_split_half_ceiling_that_the_formula_says():
+    """Every image has a pattern, every player a noise of the same spread around it: two players correlate at a half."""
+    draws = np.random.default_rng(5)
+    images = [
+        People(image_id=f"i{i}", participants=tuple(f"p{p}" for p in range(12)), weights=np.ones(12),
+               masks=(draws.normal(size=(24, 24)) + draws.normal(size=(12, 24, 24))).astype(np.float32))
+        for i in range(10)
+    ]  # fmt: skip
+    found = split_half_ceiling(images, Smoothing(kernel=1, sigma=1.0), halves=5)
+    assert step_up(float(found.values.mean())) == pytest.approx(pooled_reliability(0.5, 12), abs=0.01)
+
+
+def test_the_command_tells_the_players_of_a_reveal_game_and_refuses_others():
+    call = [str(CONFIGS / "clickme.yaml"), "--reliability", "0.9", "--ceiling", "0.8", "10"]
+    result = CliRunner().invoke(command, call, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    row = result.output.splitlines()[3].split()
+    assert row[:2] == ["0.286", "23"]
+    refused = CliRunner().invoke(command, [str(CONFIGS / "intruder.yaml"), "--reliability", "0.9"])
+    assert isinstance(refused.exception, LimenError) or "importance maps" in refused.output
 
 
 def test_a_primary_contrast_of_the_study_file_is_taken_and_a_wrong_level_refused():
