@@ -16,7 +16,8 @@ from bench.images import encode_png
 from bench.store import sha256_bytes
 from psychophysics_server.oracle import OracleAnswer, OracleSilent
 from stimuli.masks import revealed_mask
-from stimuli.trials import Reveal, strokes_fault
+from stimuli.strokes import strokes_fault
+from stimuli.trials import Reveal
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
