@@ -44,7 +44,8 @@ def index(files: Mapping[str, list[Path]]) -> str:
         "# Protocols",
         "",
         "Each is a design (`stimuli/designs/NAME.py`) and a study file or several (`configs/studies`). `limen study init NAME` "
-        "writes a first study file with every key explained.",
+        "writes a first study file with every key explained. How often the analysis of each finds what is not there, and holds what "
+        "is, was simulated on the frozen schedules: [validity](validity.md).",
         "",
         "| protocol | asks | trial type | chance | analysis | source |",
         "|---|---|---|---|---|---|",

@@ -14,6 +14,8 @@ from stimuli.study import load_study
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "protocols"
+SIMULATED = "validity.md"
+"""Written by `docs/protocols_validity.py`, from simulations that no test repeats."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def pages(script: ModuleType) -> dict[str, str]:
 
 
 def test_the_pages_are_those_that_the_command_writes(pages: dict[str, str]) -> None:
-    held = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    held = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md") if path.name != SIMULATED}
     assert sorted(held) == sorted(pages)
     stale = [name for name, text in pages.items() if held[name] != text]
     assert stale == [], "run `python docs/protocols.py`"
