@@ -121,12 +121,12 @@ def serving(arguments: Sequence[str], port: int, output: Path) -> Iterator[None]
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit: float = 60) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit: float = 300) -> None:
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
