@@ -19,7 +19,7 @@ from ..load.study import Study
 from ..models import ANALYSES
 from ..models.self_ratings import holds_ratings
 from ..results import FLAGS, Result
-from .references import references
+from .references import reference_condition, references
 from .utility import primary_and_companion, utility_results
 
 GENERIC = "correct ~ condition + (1|participant) + (1|item)"
@@ -118,7 +118,8 @@ def primary_results(study: Study, *, exclusions: bool = True) -> tuple[dict[str,
     name = analysis_of(study)
     if name == UTILITY:
         assert study.baseline is not None
-        found, companion = primary_and_companion(study.answers(exclusions=exclusions), study.baseline)
+        trials = study.answers(exclusions=exclusions)
+        found, companion = primary_and_companion(trials, reference_condition(study, trials))
         return (found | utility_results(study) if exclusions else found), companion
     if name == CROSSED:
         return crossed_results(study, exclusions=exclusions)
@@ -247,8 +248,9 @@ def _plain(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
 
 def _first_level(study: Study, trials: pd.DataFrame) -> dict[str, Any]:
     present = set(trials["condition"])
-    if study.baseline in present:
-        return {"baseline": study.baseline}
+    declared = reference_condition(study, trials)
+    if declared in present:
+        return {"baseline": declared}
     return {"baseline": next(name for name in study.conditions if name in present)}
 
 

@@ -22,6 +22,15 @@ def references(study: Study, trials: pd.DataFrame) -> dict[str, str]:
     return found | _declared(study, trials)
 
 
+def reference_condition(study: Study, trials: pd.DataFrame) -> str:
+    """Return the condition that the others are tested against: the one the study declares, else the baseline.
+
+    Utility is a ratio to the baseline whatever is declared: without an explanation is what it is defined by.
+    """
+    found = references(study, trials).get("condition")
+    return str(found if found in set(trials["condition"]) else study.baseline)
+
+
 def _declared(study: Study, trials: pd.DataFrame) -> dict[str, str]:
     """Return the factor and reference of the contrast that the study file names as its primary one."""
     file = study.provenance.get("study_file")

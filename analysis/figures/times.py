@@ -99,5 +99,5 @@ def _frame(axes: Axes, names: Sequence[str], seconds: np.ndarray) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("Reaction time (s, logarithmic): median and quartiles of answers; dots: medians of participants")
+    axes.set_xlabel("Response time (s, logarithmic): median and quartiles of answers; dots: medians of participants")
     rows_only(axes)

@@ -241,7 +241,7 @@ def _result(
     columns: list[str], clusters: tuple[int, ...],
 ) -> Result:  # fmt: skip
     method = (
-        "Logistic regression of each answer on the condition (against the baseline) and the session, with a covariance "
+        "Logistic regression of each answer on the condition (against the reference) and the session, with a covariance "
         "clustered by participant and by item at once, so that both people and images count as samples; t reference with "
         "the smaller number of clusters less 1 as degrees of freedom. The effect is marginal (averaged over people and "
         f"images). p values are adjusted by Holm's rule over the conditions; intervals are {level:.0%}, not adjusted."

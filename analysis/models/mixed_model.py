@@ -71,10 +71,11 @@ def mixed_model(trials: pd.DataFrame, *, baseline: str = "baseline", level: floa
         return _refused(aside, *fit.flags)
     df = unit_df(kept)
     estimates = [*_contrasts(fit, parts, cells, used, df, level, len(kept)), *aside]
-    facts = {"steps": steps, "df": df, "terms": [part.name for part in parts], "sd": _sds(fit, parts)}
+    facts: dict[str, Any] = {"steps": steps, "df": df, "reference": baseline}
+    facts |= {"terms": [part.name for part in parts], "sd": _sds(fit, parts)}
     facts |= {"log_likelihood": fit.log_likelihood, "aic": fit.aic, "levels": fit.levels}
     flags = [flag for flag, on in (("singular", "singular" in fit.flags), ("few_levels", min(fit.levels[g] for g in ("participant", "item")) < 30)) if on]  # fmt: skip
-    method = _method(parts, steps, fit, df, level)
+    method = _method(parts, steps, fit, baseline, df, level)
     return Result(name="mixed_model", title="Mixed model, participants and items crossed", role="primary", method=method,
                   estimates=tuple(estimates), facts=facts, flags=tuple(flags))  # fmt: skip
 
@@ -231,9 +232,11 @@ def _refused(aside: list[Estimate], *flags: str) -> Result:
                   estimates=tuple(aside), method="No contrast could be estimated; the flags say why.")  # fmt: skip
 
 
-def _method(parts: list[Part], steps: list[dict[str, Any]], fit: MixedFit, df: float, level: float) -> str:
+def _method(
+    parts: list[Part], steps: list[dict[str, Any]], fit: MixedFit, reference: str, df: float, level: float
+) -> str:
     text = (
-        "Logistic mixed model of each answer (Laplace approximation): condition against the baseline and centred session "
+        f"Logistic mixed model of each answer (Laplace approximation): condition against {reference} and centred session "
         f"contrasts as fixed effects, random terms {' + '.join(part.name for part in parts)}. Every slope the design allows "
         "was fitted first; the one with the largest p of a likelihood-ratio test above .2 was dropped and the model refitted"
     )

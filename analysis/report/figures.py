@@ -13,6 +13,7 @@ from ..battery.utility import default_utilities
 from ..figures import Picture
 from ..mixed_models.formula import parse
 from ..models.participant_means import participant_means
+from ..models.reaction_time import trimmed
 from ..people import session_ends
 from ..results import Result
 from ..tables.results import is_term
@@ -42,7 +43,7 @@ def draw(analysed: Analysed) -> dict[str, tuple[Picture, ...]]:
         points = level_points(analysed, result)
         values = replace(result, estimates=tuple(item for item in result.estimates if not is_term(item)))
         made = figures.pictures_of(values, chance=analysed.study.chance, points=points)
-        made = made if name == primary else made[:MOST]
+        made = made if name == primary else [*_times(analysed, result), *made][:MOST]
         found[name] = tuple(picture for picture in made if picture.name not in taken)
         taken |= {picture.name for picture in made}
     if not found["answer"]:
@@ -112,6 +113,22 @@ def level_points(analysed: Analysed, result: Result) -> pd.DataFrame | None:
         means = trials.groupby([label.rename("label"), trials["participant_id"]])["correct"].mean()
         tables.append(means.rename("value").reset_index()[["label", "value"]].assign(quantity=item))
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _times(analysed: Analysed, result: Result) -> list[Picture]:
+    """Draw the answers' times that the model of response times was fitted to, by the factor of the question."""
+    if result.name != "reaction_time" or not result.of("share of times left out"):
+        return []
+    trials, factor = analysed.study.answers(scored=True), question_factor(analysed)
+    bounds = (float(result.facts["bounds_ms"][0]), float(result.facts["bounds_ms"][1]))
+    kept = trials[trimmed(trials, bounds, right_only=bool(result.facts["right_only"])) == "kept"]
+    kept = kept[kept[factor].notna()] if factor in kept.columns else kept.assign(**{factor: "all"})
+    if kept.empty:
+        return []
+    points = kept[["participant_id"]].assign(label=kept[factor].astype(str), seconds=kept["rt_ms"].astype(float) / 1000)
+    present = set(points["label"])
+    order = [name for name in levels_of(analysed, factor) if name in present]
+    return [figures.reaction_times(result, points=points, order=order, title="Response times of the answers analysed")]
 
 
 def _head(analysed: Analysed) -> tuple[Picture, ...]:

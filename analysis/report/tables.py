@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .. import tables
+from ..battery.references import reference_condition
 from ..results import Result
 from ..tables import Table
 from ..tables import results as tables_results
@@ -65,7 +66,7 @@ def of_result(result: Result, *, prefix: str) -> list[Table]:
 def _primary(analysed: Analysed) -> list[Table]:
     primary = analysed.battery.primary
     if analysed.utility:
-        caption = "Each condition against the baseline (primary)"
+        caption = f"Each condition against {_reference(analysed)} (primary)"
         return [
             tables.contrast_table(primary, name="contrasts", caption=caption),
             tables_results.dropped_table(primary),
@@ -80,6 +81,12 @@ def _primary(analysed: Analysed) -> list[Table]:
         tables_results.term_table(primary, name="terms"),
         tables_results.dropped_table(primary),
     ]
+
+
+def _reference(analysed: Analysed) -> str:
+    study = analysed.study
+    name = reference_condition(study, study.answers())
+    return "the baseline" if name == study.baseline else name
 
 
 def _companion(analysed: Analysed) -> list[Table]:
@@ -97,7 +104,7 @@ def _exclusions(analysed: Analysed) -> list[Table]:
         return [tables.exclusion_table(analysed.exclusions)] if analysed.utility else []
     if not analysed.utility:
         return [tables_results.changed_table(analysed.battery.primary, analysed.everyone)]
-    caption = "Each condition against the baseline, nobody excluded"
+    caption = f"Each condition against {_reference(analysed)}, nobody excluded"
     return [
         tables.exclusion_table(analysed.exclusions),
         tables.contrast_table(analysed.everyone, name="contrasts_everyone", caption=caption),
