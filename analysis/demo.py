@@ -97,8 +97,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(arguments: Sequence[str], port: int, output: Path) -> Iterator[None]:
+def serving(arguments: Sequence[str], port: int, output: Path, *, patience_s: float = 60) -> Iterator[None]:
     """Run a `limen` command that serves on `port` until the context ends; its log goes to `output`.
+
+    It has `patience_s` seconds to answer for the first time.
 
     Raises
     ------
@@ -110,7 +112,7 @@ def serving(arguments: Sequence[str], port: int, output: Path) -> Iterator[None]
     with log.open("wb") as stream:
         process = subprocess.Popen(_command(arguments), stdout=stream, stderr=subprocess.STDOUT)
         try:
-            _wait(process, port, log)
+            _wait(process, port, log, patience_s)
             yield
         finally:
             process.terminate()

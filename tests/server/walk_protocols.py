@@ -35,6 +35,8 @@ import walk_screens
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 6
 """Pictures of kinds of trials that a page shows."""
+PATIENCE_S = 600.0
+"""A busy machine may take so long to start a server."""
 
 
 @dataclass
@@ -80,7 +82,9 @@ def serve_and_take(path: Path, study: FrozenStudy, store: Store, out: Path, n: i
     shared = [str(path), "--store", str(store.root), "--db", str(out / "answers.sqlite")]
     with ExitStack() as running:
         asked = oracle(running, study, store, out)
-        running.enter_context(serving(["study", "serve", *shared, "--port", str(port), "--dev", *asked], port, out))
+        running.enter_context(
+            serving(["study", "serve", *shared, "--port", str(port), "--dev", *asked], port, out, patience_s=PATIENCE_S)
+        )
         url = f"http://127.0.0.1:{port}"
         fault = limen(log, "study", "bots", *shared, "--n", str(n), "--url", url, "--threads", "4")
         try:
@@ -98,7 +102,9 @@ def oracle(running: ExitStack, study: FrozenStudy, store: Store, out: Path) -> l
     run, port = store.open("runs", study.artifact.manifest["parents"]["run"]), free_port()
     network = run.config["network"][0] if isinstance(run.config["network"], list) else run.config["network"]
     (out / "oracle").mkdir(exist_ok=True)
-    running.enter_context(serving(["bench", "oracle", network, "--port", str(port)], port, out / "oracle"))
+    running.enter_context(
+        serving(["bench", "oracle", network, "--port", str(port)], port, out / "oracle", patience_s=PATIENCE_S)
+    )
     return ["--oracle", f"http://127.0.0.1:{port}", "--oracle-top", "1"]
 
 
