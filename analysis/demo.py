@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(arguments: Sequence[str], port: int, output: Path, *, patience_s: float = 60) -> Iterator[None]:
+def serving(arguments: Sequence[str], port: int, output: Path, *, patience_s: float = 300) -> Iterator[None]:
     """Run a `limen` command that serves on `port` until the context ends; its log goes to `output`.
 
     It has `patience_s` seconds to answer for the first time.
@@ -123,7 +123,7 @@ def serving(arguments: Sequence[str], port: int, output: Path, *, patience_s: fl
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit: float = 300) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit: float) -> None:
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if process.poll() is not None:
