@@ -22,7 +22,7 @@ class Pooled:
 
     Attributes
     ----------
-    mean, low, high, p : of the population of data sets (Hartung and Knapp, t with k - 1 degrees of freedom)
+    mean, low, high, p : of the population of data sets (every data set alike, t with k - 1 degrees of freedom)
     tau, tau_low, tau_high : standard deviation between data sets, and its Q-profile interval
     prediction_low, prediction_high : where the effect of a new data set lies; NaN below 3
     q, q_p : Cochran's test that all data sets have one effect
@@ -50,6 +50,11 @@ class Pooled:
 def random_effects(effects: np.ndarray, variances: np.ndarray, *, level: float = 0.95) -> Pooled:
     """Pool effects by a normal random-effects model.
 
+    The mean counts every data set alike and has Student's interval, which is exact where sampling variances are alike and
+    conservative where they are not (Benjamini 1983), however far data sets differ. Weights by an estimated tau do worse with few
+    data sets: with one far more precise than the others Hartung and Knapp's interval held the mean in .85 to .95 of simulated
+    pools; with a variance not below that of known weights in .90 to 1.00, up to half as wide again where data sets do not differ.
+
     Parameters
     ----------
     effects, variances : array (k,)
@@ -63,18 +68,19 @@ def random_effects(effects: np.ndarray, variances: np.ndarray, *, level: float =
 
     References
     ----------
-    Paule and Mandel 1982 for tau; Viechtbauer 2007, Statistics in Medicine 26, 37-52 for its interval; Hartung and Knapp 2001
-    with the variance not below that of known weights (Roever et al. 2015, BMC Medical Research Methodology 15, 99).
+    Paule and Mandel 1982 for tau; Viechtbauer 2007, Statistics in Medicine 26, 37-52 for its interval; Benjamini 1983, Journal of
+    the American Statistical Association 78, 645-654; Hartung and Knapp 2001 for the weighted mean.
     """
     effects, variances = np.asarray(effects, dtype=float), np.asarray(variances, dtype=float)
     k = len(effects)
     if k < FEWEST or not (np.isfinite(variances).all() and (variances > 0).all() and np.isfinite(effects).all()):
         raise LimenError(f"pooling: given {k} effects, allowed are two or more, finite, with positive variances.")
     tau2 = _solve(effects, variances, k - 1.0)
-    weights = 1 / (variances + tau2)
-    mean = float(weights @ effects / weights.sum())
-    spread = float(weights @ (effects - mean) ** 2) / (k - 1)
-    error = math.sqrt(max(1.0, spread) / weights.sum())
+    mean = float(effects.mean())
+    error = float(effects.std(ddof=1)) / math.sqrt(k)
+    if error < 1e-12:
+        # Effects that are all one number, as of few methods, tell nothing of their spread.
+        error = math.sqrt(float(variances.sum())) / k
     t = float(stats.t.ppf((1 + level) / 2, k - 1))
     tail = (1 - level) / 2
     low2, high2 = (_solve(effects, variances, float(stats.chi2.ppf(share, k - 1))) for share in (1 - tail, tail))

@@ -131,7 +131,7 @@ def _pooled(
     }  # fmt: skip
     whole = Estimate(
         quantity=quantity, label=metric, value=math.tanh(found.mean), low=math.tanh(found.low),
-        high=math.tanh(found.high), level=level, interval="random effects on atanh, Hartung-Knapp", p=p, n=n,
+        high=math.tanh(found.high), level=level, interval="t over data sets, on atanh", p=p, n=n,
         unit="data sets", flags=flags, extra=extra,
     )  # fmt: skip
     return [whole, _spread(metric, found, coefficient, level, flags), *_each(metric, found, usable, coefficient, level)]
@@ -203,8 +203,8 @@ def _method(single: str, datasets: int, level: float) -> str:
     text = (
         f"Each data set alone: {single} Pooled: atanh of each data set's coefficient with its sampling variance (1 / (n - 3); "
         "Spearman's and Kendall's by their own large-sample formulas) in a normal random-effects model; the spread by Paule and "
-        "Mandel with its Q-profile interval, the mean by Hartung and Knapp on k - 1 degrees of freedom, never narrower than with known "
-        "weights, so its interval is too wide rather than too narrow where few data sets hardly differ. p of the pooled "
+        "Mandel with its Q-profile interval, the mean counts every data set alike, with Student's interval on k - 1 degrees of freedom, which "
+        "holds its level however far data sets differ and is wider than need be where their precisions do. p of the pooled "
         "coefficient is from orders permuted within data sets, so levels of data sets never count; Holm-adjusted over metrics. It speaks of these data sets, the interval of others like them. "
         f"Data sets with a coefficient of exactly 1 or too few methods for a variance are left out, by name. Intervals are {level:.0%}."
     )

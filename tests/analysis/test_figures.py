@@ -190,7 +190,7 @@ def test_chance_is_drawn_and_named(drawn):
 def test_axes_name_what_they_measure_and_its_unit(drawn):
     assert "Accuracy (%), mean with 95 % interval" in said(drawn["one factor"])
     assert "Accuracy difference of condition (percentage points), n = 24 participants" in said(drawn["contrasts"])
-    assert any(text.startswith("Reaction time (s, logarithmic)") for text in said(drawn["times"]))
+    assert any(text.startswith("Response time (s, logarithmic)") for text in said(drawn["times"]))
     assert {"Confidence (%)", "Accuracy (%)", "answers"} <= said(drawn["calibration"])
 
 
