@@ -115,11 +115,10 @@ class DrawScreen extends TrialScreen<DrawPayload> {
   }
 
   protected override async present(): Promise<number> {
-    const { exemplar_ms, lockout_ms } = this.payload;
     if (!this.remembered) this.paper.fit();
     this.refresh();
     const onset = await super.present();
-    window.setTimeout(() => this.openCanvas(onset), Math.max(exemplar_ms, lockout_ms));
+    window.setTimeout(() => this.openCanvas(onset), Math.max(this.payload.exemplar_ms, this.lockout));
     return onset;
   }
 

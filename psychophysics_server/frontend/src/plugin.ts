@@ -97,10 +97,10 @@ export function trialPlugin<P extends Payload>(kind: TrialKind<P>): AnyPlugin {
     }
 
     async simulate(trial: Parameters<P>, mode: "visual" | "data-only", options: { data?: Data }, onLoad?: () => void): Promise<Data> {
-      const given = { ...kind.invent(trial.payload, this.chance(trial.payload.lockout_ms)), ...options.data } as Given;
+      const given = { ...kind.invent(trial.payload, this.chance(trial.payload.lockout_ms ?? 0)), ...options.data } as Given;
       if (mode === "visual") return this.act(trial, given, onLoad);
       onLoad?.();
-      const data = { ...blank(), lockout_ms: trial.payload.lockout_ms, feedback: trial.judge !== null, ...given };
+      const data = { ...blank(), lockout_ms: trial.payload.lockout_ms ?? 0, feedback: trial.judge !== null, ...given };
       await trial.judge?.(data);
       return data;
     }

@@ -72,7 +72,7 @@ export abstract class TrialScreen<P extends Payload> {
   }
 
   /** How long the controls stay locked; a payload that names no time has none. */
-  private get lockout(): number {
+  protected get lockout(): number {
     return this.payload.lockout_ms ?? 0;
   }
 

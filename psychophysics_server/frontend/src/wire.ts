@@ -93,7 +93,8 @@ export interface Payload {
   question?: string;
   options: string[];
   feedback: boolean;
-  lockout_ms: number;
+  /** 0 where it is left out. */
+  lockout_ms?: number;
   session: number;
   session_count: number;
   index: number;
