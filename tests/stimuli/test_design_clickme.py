@@ -271,3 +271,17 @@ def test_building_imports_neither_torch_nor_flask(store: Store, tmp_path: Path) 
 def test_counts_of_rounds_are_as_planned(trials: pd.DataFrame) -> None:
     for _, cell in trials.groupby("cell"):
         assert Counter(cell["block"]) == {"practice": 1, "rounds": 15}
+
+
+def test_what_the_player_sees_of_picture_and_network_is_told_and_sent(store: Store) -> None:
+    made = build(_file(study="seen", design={"visible": True, "told": True}), store)
+    payloads = [json.loads(row) for row in made.rows("trials.parquet")["payload"]]
+    assert {(payload["visible"], payload["told"]) for payload in payloads} == {(True, True)}
+    pages = json.loads(made.file("study.json").read_text(encoding="utf-8"))["texts"]["instructions"]
+    assert "Light up" in pages[0]["body"]
+    assert "what it takes the picture for" in pages[1]["body"]
+
+
+def test_a_picture_that_is_marked_is_seen_anyway(store: Store) -> None:
+    with pytest.raises(LimenError, match=r"design\.visible.*mode 'click'"):
+        build(_file(study="seen-twice", design={"visible": True, "mode": "click"}), store)
