@@ -4,7 +4,7 @@ python docs/protocols_validity.py --store STORE               # a store with the
 python docs/protocols_validity.py --store STORE --studies 50 configs/studies/basis.yaml -o look.md
 
 Sets that the store does not hold yet are built in it. What each study gave is kept under .limen/protocols_validity, by the set, the
-code and the number of simulated studies: a run that was stopped goes on, and a page is written of all that is kept.
+code of the simulation and the version of the analysis: a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ INTRO = """# Validity of each protocol's analysis
 
 Every study file of `configs/studies` that compares levels by a test is judged on its own frozen schedule: people of its quota are
 simulated in process by the model that its bots follow (`bots:` of the file: accuracies, standard deviations of people and items,
-lapses; nobody careless, nobody leaves), and their answers go through the analysis that its card names. Each row has {n} simulated
-studies without an effect (all levels as the reference; for a level against chance: everybody at chance) and {n} with the effect
-that the file gives its bots. Items are drawn anew each time, as people are.
+lapses; nobody careless, nobody leaves), and their answers go through the analysis that its card names. Items are drawn anew each
+time, as people are.
 
 - *given*: the contrast in the population, by integration over people and items, a difference of accuracies (of a preference:
   of log-odds of being chosen).
+- *simulated*: studies without an effect (all levels as the reference; for a level against chance: everybody at chance) + studies
+  with the effect that the file gives its bots.
 - *rejected without an effect*: p below .05, before the adjustment over a study's comparisons; *interval holds the effect*: the
-  nominal 95 % interval. Behind each rate stands its own 95 % interval (Wilson), in bold where that leaves out 5 % or 95 %. With {n}
-  studies a right test rejects in {low:.3f} to {high:.3f} of them, 19 times in 20.
+  nominal 95 % interval. Behind each rate stands its own 95 % interval (Wilson), in bold where that leaves out 5 % or 95 %. Of 100
+  studies a right test rejects in {few[0]:.0f} to {few[1]:.0f}, of 200 in {many[0]:.0f} to {many[1]:.0f}, 19 times in 20.
 - *effect found*: the share of studies of this size that find the given effect, the power of the file as it stands.
 
 The recommended mixed model is judged at several sizes, beside other methods, in [validity.md](../validity.md). `utility_bias`
@@ -248,11 +249,11 @@ def rate(hits: int, n: int, nominal: float) -> str:
 
 def table(rows: Sequence[Tally]) -> str:
     """Return one table of all studies."""
-    head = "| study | contrast | people | items | given | rejected without an effect | interval holds the effect | effect found | fits without an answer |"
-    lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+    head = "| study | contrast | people | items | given | simulated | rejected without an effect | interval holds the effect | effect found | fits without an answer |"
+    lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for one in rows:
         cells = (
-            f"[{one.study}]({one.protocol}.md)", one.contrast, f"{one.people}", f"{one.items}", f"{one.given:+.3f}",
+            f"[{one.study}]({one.protocol}.md)", one.contrast, f"{one.people}", f"{one.items}", f"{one.given:+.3f}", f"{one.nulls} + {one.studies}",
             rate(one.rejected, one.nulls, 0.05), rate(one.held, one.studies, 0.95), rate(one.found, one.studies, math.nan),
             f"{one.failed} of {one.failed + one.nulls + one.studies}",
         )  # fmt: skip
@@ -260,9 +261,9 @@ def table(rows: Sequence[Tally]) -> str:
     return "\n".join(lines)
 
 
-def page(tables: Mapping[float, Sequence[Tally]], n: int) -> str:
+def page(tables: Mapping[float, Sequence[Tally]]) -> str:
     """Return the page."""
-    parts = [HEAD, INTRO.format(n=n, low=_edge(n, 0.05)[0], high=_edge(n, 0.05)[1], slope=SLOPE)]
+    parts = [HEAD, INTRO.format(few=stats.binom.interval(0.95, 100, 0.05), many=stats.binom.interval(0.95, 200, 0.05))]
     for slope, rows in tables.items():
         rates = [(one.rejected, one.nulls, 0.05) for one in rows] + [(one.held, one.studies, 0.95) for one in rows]
         out = sum(rate(*one).startswith("**") for one in rates)
@@ -277,17 +278,14 @@ def page(tables: Mapping[float, Sequence[Tally]], n: int) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _edge(n: int, nominal: float) -> tuple[float, float]:
-    low, high = stats.binom.interval(0.95, n, nominal)
-    return low / n, high / n
-
-
 def main() -> None:
     """Read the command line, simulate what is not kept, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="study files; all of configs/studies if left out")
     parser.add_argument("--store", type=Path, required=True, help="store with the runs; sets are built in it")
-    parser.add_argument("--studies", type=int, default=200, help="simulated studies of each kind")
+    parser.add_argument(
+        "--studies", type=int, default=200, help="simulated studies of each kind; 0 writes the page of what is kept"
+    )
     parser.add_argument(
         "--slope", type=float, action="append", help="standard deviation of the effect; default 0 and 0.4"
     )
@@ -296,7 +294,7 @@ def main() -> None:
     paths = given.files or sorted(STUDIES.glob("*.yaml"))
     store, slopes = Store(given.store), given.slope or [0.0, SLOPE]
     found = {slope: list(tallies(paths, store, given.studies, slope)) for slope in slopes}
-    given.output.write_text(page(found, given.studies), encoding="utf-8")
+    given.output.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
