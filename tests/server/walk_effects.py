@@ -172,7 +172,11 @@ def of_drawing(study: FrozenStudy, said: Said, n: int) -> Given:
 
 
 def of_clickme(study: FrozenStudy, said: Said, n: int) -> Given:
-    """Yield how far halves of the players should agree: what games in process give; a walk without attention gives none."""
+    """Yield how far halves of the players should agree: what games in process give; a walk without attention gives none.
+
+    The games are of other people; the report's interval is over images and speaks of these people, so with few of them it
+    need not hold what is given.
+    """
     attention = study.file.bots.attention if study.file.bots else {}
     for name in study.conditions:
         if (ABOVE, name) in said:
