@@ -155,6 +155,27 @@ def test_the_oracle_ends_a_round_that_it_recognises(play):
     assert body["oracle"][1][0] == pytest.approx(body["played_ms"], abs=1)
 
 
+def test_a_dimmed_picture_is_lit_up_and_the_machine_says_what_it_sees(play):
+    visitor = play([{**ASKING, "visible": True, "told": True}], oracle=Told())
+    page = visitor.page
+    assert page.locator("h1").inner_text() == "Light up what shows that this is: house"
+    darkest = """() => { const c = document.querySelector('canvas.cover');
+      const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      let least = 255; for (let i = 0; i < d.length; i += 4) least = Math.min(least, d[i]);
+      return least; }"""
+    assert page.evaluate(darkest) < 40  # lines under the veil; the cover of a hidden picture has no tone so dark
+    assert page.locator(".said").inner_text() == "The machine has seen nothing yet."
+    page.locator(".begin").click()
+    for i in range(200):
+        page.mouse.move(*on_canvas(page, *((20, 40), (75, 40))[i // 6 % 2]))
+        page.wait_for_timeout(20)
+        if "a house" in page.locator(".said").inner_text():
+            break
+    assert page.locator(".said").inner_text() == "The machine says: a house"
+    page.locator(".skip").click()
+    assert visitor.end()[0]["response"] == "skipped"
+
+
 def test_a_silent_oracle_costs_no_time_and_the_round_can_be_skipped(play):
     visitor = play([ASKING], oracle=Told(silent=True))
     page = visitor.page
