@@ -57,6 +57,9 @@ time, as people are.
   studies a right test rejects in {few[0]:.0f} to {few[1]:.0f}, of 200 in {many[0]:.0f} to {many[1]:.0f}, 19 times in 20.
 - *effect found*: the share of studies of this size that find the given effect, the power of the file as it stands.
 
+The test of `oddone` over rules (Welch) rejects too rarely: everybody meets elementary and composed rules alike, so that what people
+differ by goes out of the difference, but not out of the rules' means that it is judged by. It errs on the careful side.
+
 The recommended mixed model is judged at several sizes, beside other methods, in [validity.md](../validity.md). `utility_bias`
 gives its bots a fact of each item (how much of the explanation lies on the background) rather than an accuracy.
 """
