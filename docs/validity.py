@@ -204,15 +204,19 @@ def main() -> None:
     parser.add_argument(
         "--secondary", type=int, help="data sets of the secondary analyses, which cost most; default --sets"
     )
+    parser.add_argument(
+        "--only-secondary", action="store_true", help="leave the tables above them on the page as they are"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, default=PAGE)
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
-        page = (
-            INTRO.format(sets=given.sets)
-            + table(given.sets, pool)
-            + validity_measures.page(given.secondary or given.sets, pool)
-        )
+        secondary = validity_measures.page(given.secondary or given.sets, pool)
+        if given.only_secondary:
+            above = given.output.read_text(encoding="utf-8").partition(secondary.splitlines()[1])[0].rstrip("\n") + "\n"
+        else:
+            above = INTRO.format(sets=given.sets) + table(given.sets, pool)
+        page = above + secondary
     given.output.write_text(page, encoding="utf-8")
     print(page)
 
