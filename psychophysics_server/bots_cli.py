@@ -46,8 +46,8 @@ def bots(study_path: Path, store: str, database: str | None, **given: Any) -> No
 
 
 def _model(found: Any, *, n: int, seed: int, reloads: float, shuffled: float, **_: Any) -> None:
-    from .bots.bot import Habits
     from .bots.fleet import run_inside, summarise
+    from .bots.journey import Habits
     from .db import Database
     from .wire import MAX_BATCH
 
@@ -65,8 +65,8 @@ def _model(found: Any, *, n: int, seed: int, reloads: float, shuffled: float, **
 def _http(found: Any, *, n: int, url: str, seed: int, threads: int, **given: Any) -> None:
     from bench.registry import LimenError
 
-    from .bots.bot import Habits
     from .bots.fleet import run_bots, summarise, wait_until_ready
+    from .bots.journey import Habits
 
     wait_until_ready(url)
     shares = {name: given[name] for name in ("twice", "reloads", "shuffled", "tabs", "must_fail")}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from stimuli.records import Checks, Rules
 
+from .correct import correctness
 from .frozen import Trial
 from .schedule import Answer, counting, practice_state
 
@@ -171,25 +172,6 @@ def observe(
         honeypots=course.honeypots,
         test_accuracy=_mean([right[t.trial_id] for t in tests if not t.is_catch and t.trial_id in right]),
     )
-
-
-def correctness(trial: Trial, response: str, text: str = "") -> float:
-    """Return 1 or 0 for an answer to a trial that has a right one, NaN elsewhere.
-
-    A free answer is right if it is the expected text, or the same number.
-    """
-    if not trial.asks:
-        return math.nan
-    free = not trial.options and trial.trial_type == "choice"
-    given = text.strip() if free and text.strip() else response
-    if given in trial.accepted:
-        return 1.0
-    if not free:
-        return 0.0
-    try:
-        return float(float(given) == float(trial.expected))
-    except ValueError:
-        return 0.0
 
 
 def option_position(trial: Trial, response: str) -> int | None:

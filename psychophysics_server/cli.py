@@ -76,11 +76,11 @@ def serve(
     log: Any,
 ) -> None:
     """Serve a study under gunicorn until SIGTERM."""
-    from .app import ServerConfig, new_preview_key, new_secret_key
     from .opening import opening
     from .oracle import HttpOracle
     from .recruitment import from_environment, open_recruiter, required
     from .serve import serve as run
+    from .server import ServerConfig, new_preview_key, new_secret_key
 
     found, environment = opening(study_path, store, database), from_environment()
     if not dev:
@@ -104,7 +104,7 @@ def serve(
 
 
 def _announce(config: Any, host: str, port: int) -> None:
-    from .app import BUILD, built_files
+    from .built import BUILD, built_files
     from .db import database_name
     from .recruitment import open_recruiter
 

@@ -6,9 +6,10 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from stimuli.interface import words_of
 
-from .app import built_files, server
+from .built import built_files
 from .finish import erase
 from .security import content_policy
+from .server import server
 
 erasure = Blueprint("erasure", __name__)
 MOST = 200

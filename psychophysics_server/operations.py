@@ -15,11 +15,12 @@ from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
 from sqlalchemy import Connection, update
 
-from .app import Refusal, server
 from .append import Appended
 from .db import Busy, WriteFailed, insert_once
 from .doors import Door
 from .metrics import metrics_of
+from .refusal import Refusal
+from .server import server
 from .sessions import bearer_of, token_hash
 from .tables import meta
 

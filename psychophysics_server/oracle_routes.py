@@ -12,11 +12,12 @@ from pydantic import Field
 from stimuli.trials import Reveal
 
 from .answers import Answer
-from .app import Refusal, server
 from .frozen import FrozenStudy, Trial
 from .oracle import OracleSilent
 from .participant import _bearer, _body, _door, _within
 from .ratelimit import Buckets, Rate
+from .refusal import Refusal
+from .server import server
 from .sessions import schedule_of
 from .wire import Request
 

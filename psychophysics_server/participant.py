@@ -15,8 +15,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from bench.registry import LimenError
 from stimuli.interface import words_of
 
-from .app import BUILD, Refusal, built_files, server
 from .append import append
+from .built import BUILD, built_files
 from .db import one
 from .erasure import erasure
 from .finish import complete, deletion_token, ending, manual_code, screen_out, withdraw
@@ -24,8 +24,10 @@ from .frozen import FrozenStudy
 from .lifecycle import DEVICE
 from .ratelimit import Buckets
 from .recruitment import RECRUITED, BadIdentity
+from .refusal import Refusal
 from .saves import FAULT
 from .security import content_policy
+from .server import server
 from .sessions import Entry, authenticate, bearer_of, open_session, token_hash, view
 from .signing import check as check_signature
 from .tables import participants, sessions

@@ -7,9 +7,10 @@ import time
 from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import Connection
 
-from .app import Refusal, server
 from .recruit_events import hear
 from .recruitment import BadWebhook
+from .refusal import Refusal
+from .server import server
 
 recruit = Blueprint("recruit", __name__)
 

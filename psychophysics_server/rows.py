@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from .answered import Answered, finite, token, whole
-from .checks import correctness
+from .correct import correctness
 from .frozen import FrozenStudy, Trial
 from .records import ResponseRow
 from .score import Held, Score, rule_of, score_of

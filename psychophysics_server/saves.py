@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 from flask import Flask
@@ -16,12 +16,10 @@ from werkzeug.sansio.utils import get_host
 from .append import append
 from .operations import note, request_name
 from .security import EVENTS, fixed_headers
+from .server import Server
 from .sessions import bearer_of, token_hash
 from .wire import EventsRequest
 from .writer import Busy, WriteFailed
-
-if TYPE_CHECKING:
-    from .app import Server
 
 Answers = Callable[..., Iterable[bytes]]
 PATH = "/api/events"

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from stimuli.own_score import OwnScore, filled
 from stimuli.trials import Choice
 
-from .checks import correctness
+from .correct import correctness
 from .frozen import FrozenStudy, Trial
 from .schedule import Answer, counting, missing_trials, practice_state
 from .tables import events

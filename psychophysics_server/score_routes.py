@@ -8,9 +8,10 @@ from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
 from .answers import Answer
-from .app import Refusal, server
 from .participant import _body, _gone, _session
+from .refusal import Refusal
 from .score import tell
+from .server import server
 from .sessions import schedule_of
 from .wire import Request
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -11,9 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from bench.registry import LimenError
 
 from .cookies import DashboardCookie
-
-if TYPE_CHECKING:
-    from .app import ServerConfig
+from .server import ServerConfig
 
 EXAMPLE_KEYS = frozenset(
     {

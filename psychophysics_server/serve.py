@@ -20,11 +20,12 @@ from gunicorn.app.base import BaseApplication
 
 from bench.registry import LimenError
 
-from .app import ServerConfig, create_app
+from .app import create_app
 from .db import Database
 from .engines import database_url, is_sqlite
 from .logs import Form, configuration
 from .metrics import SHARED
+from .server import ServerConfig
 from .worker import PatientWorker, QuietLogger
 
 THREADS = 48

@@ -26,8 +26,8 @@ def study_options(command: Command) -> Command:
 
 def existing(study_path: Path, store: str, database: str | None) -> tuple[Any, Any]:
     """Open a study that is served already: what was found, and its configuration."""
-    from .app import ServerConfig
     from .opening import opening
+    from .server import ServerConfig
 
     found = opening(study_path, store, database)
     return found, ServerConfig(library=found.library, study=found.study, database=found.database)

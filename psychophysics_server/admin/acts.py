@@ -6,9 +6,9 @@ import time
 
 from sqlalchemy import Connection, Row
 
-from ..app import Server
 from ..db import insert_once, one
 from ..pause import pause, resume
+from ..server import Server
 from ..tables import alarms, events, studies
 from .accounts import Who
 from .audit import note

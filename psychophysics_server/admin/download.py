@@ -12,8 +12,9 @@ from typing import IO
 
 from flask import Response, send_file
 
-from ..app import Refusal, Server
 from ..export import export
+from ..refusal import Refusal
+from ..server import Server
 from .accounts import Who
 from .audit import note
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from ..app import Failure, Server
 from ..frozen import FrozenStudy
 from ..monitor import CellCount, standing
 from ..records import SIMULATED
+from ..server import Failure, Server
 from ..tables import codes, events, sessions, studies
 
 PACE_S = 60.0

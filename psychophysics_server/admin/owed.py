@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
-from ..app import Server
+from ..server import Server
 from ..tables import codes, decisions, payments, sessions
 
 PAGE = 100

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Row, func, select
 
 from stimuli.trials import pictures_of
 
-from ..app import Server
 from ..checks import Verdict, certain
 from ..conduct import observed
 from ..db import one
 from ..frozen import FrozenStudy, Trial
 from ..lifecycle import OPEN
 from ..rows import held_events
+from ..server import Server
 from ..sessions import schedule_of
 from ..tables import alarms, check_values, codes, decisions, events, participants, sessions, tombstones
 from .roster import Someone, someones

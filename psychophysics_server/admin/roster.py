@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from ..app import Server
 from ..checks import FLAG
 from ..frozen import FrozenStudy
 from ..records import SOURCES
+from ..server import Server
 from ..tables import check_values, codes, decisions, events, sessions
 
 PAGE = 50

@@ -8,9 +8,10 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from ..app import Refusal, server
 from ..monitor import standing
 from ..records import SOURCES
+from ..refusal import Refusal
+from ..server import server
 from .access import route, who
 from .download import zipped
 

@@ -10,10 +10,11 @@ from flask import Response, current_app, flash, redirect, render_template, reque
 from sqlalchemy import func, select
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..app import Refusal, server
 from ..decisions import ANALYSIS, BONUS, MONEY, Decision, decide
 from ..payments import batches, list_again, list_payments
 from ..records import SOURCES
+from ..refusal import Refusal
+from ..server import server
 from ..tables import alarms, audit, events, sessions, studies
 from . import scripts as _scripts  # noqa: F401  registers the addresses for scripts
 from . import shaping as _shaping  # noqa: F401  registers the templates' filters

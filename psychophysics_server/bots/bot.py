@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-from bench.registry import LimenError
 from stimuli.records import Question
 
 from ..frozen import FrozenStudy, Trial
 from ..score import TOLD, rule_of
 from .browser import Answer, Browser
+from .journey import Habits, Journey, OffTheRails
 from .model import Simulated, generator
+from .refused import try_all
 from .replies import Given
 
 RELOADS_LIMIT = 50
@@ -21,36 +22,6 @@ HELD_BACK = 3
 """Events that a shuffling bot holds back and then sends in separate requests, the last first."""
 ENDED = frozenset({"SCREENED_OUT", "FAILED", "EXPIRED", "WITHDRAWN"})
 """States in which a session is over without its trials."""
-
-
-class OffTheRails(LimenError):
-    """The server did something a person could not have gone on from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Habits:
-    """How bots misbehave; shares are of submissions (of people, for reloads).
-
-    Attributes
-    ----------
-    twice : sent twice
-    reloads : people who open the study again somewhere in the middle
-    shuffled : held back with those after it and sent in separate requests, the last first
-    tabs : raced by a second window of the same person, which must meet a conflict
-    closed : people whose reload is a closed tab, with answers unsent that are kept on their disk
-    clock : made after a jump of the browser's clock, by up to a day either way
-    must_fail : try what must be refused (`refused.CASES`) before the first trial
-    batch : events that a bot gathers before it sends, outside practice
-    """
-
-    twice: float = 0.05
-    reloads: float = 0.15
-    shuffled: float = 0.0
-    tabs: float = 0.0
-    closed: float = 0.0
-    clock: float = 0.0
-    must_fail: bool = False
-    batch: int = 1
 
 
 class Mind(Protocol):
@@ -67,31 +38,6 @@ class Mind(Protocol):
     def answer(
         self, person: Simulated, trial: Trial, condition: str, attempt: int, told: str = ""
     ) -> Given: ...  # fmt: skip
-
-
-@dataclass(kw_only=True)
-class Journey:
-    """What became of one bot."""
-
-    index: int
-    session: str = ""
-    condition: str = ""
-    outcome: str = "open"
-    """'complete', 'left' (dropped out as planned), 'screened_out', 'failed' (a resume was refused), 'full' or 'lost'."""
-    code: str = ""
-    careless: bool = False
-    asked: int = 0
-    right: int = 0
-    """Test questions that are not catch trials, and right answers to them, as this bot remembers."""
-    retries: int = 0
-    conflicts: int = 0
-    """Conflicts met beside those that a second window was meant to meet."""
-    raced: int = 0
-    """Submissions raced by a second window, each of which met a conflict."""
-    refused: int = 0
-    """Submissions that had to be refused, and were."""
-    reloads: int = 0
-    acknowledged: dict[int, str] = field(default_factory=dict)
 
 
 class Bot:
@@ -201,10 +147,8 @@ class Bot:
             self._note("quiz", {"attempt": quiz["attempt"], "answers": answers}, after_ms=20_000, now=True)
             return False
         if not self._tried and self._answered == 0:
-            from .refused import try_all
-
             self._tried = True
-            self.journey.refused = try_all(self, trials)
+            self.journey.refused = try_all(self.browser, self.study, trials, index=self.journey.index)
         return True
 
     def _walk(self, held: Mapping[str, Any], trials: Mapping[str, Trial], person: Simulated) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.registry import LimenError
 
-from .bot import Journey
+from .journey import Journey
 
 PATIENCE_S = 600.0
 """Longest visit of one simulated person."""

@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 from ..db import Database
 from ..frozen import FrozenStudy
 from ..wire import MAX_BATCH
-from .bot import Bot, Habits, Journey, MakeBrowser, Mind
+from .bot import Bot, MakeBrowser, Mind
 from .browser import Browser, NoAnswer
 from .inside import Inside, OneTransaction
+from .journey import Habits, Journey
 from .model import Psychometrics
 
 PLAIN = Habits()

@@ -17,8 +17,8 @@ from stimuli.trials import Choice, Draw, ForcedChoice, Reveal, pictures_of
 
 from ..db import Database
 from ..frozen import FrozenStudy, Trial
-from .bot import Habits, Journey
 from .fleet import MAX_BATCH, inside
+from .journey import Habits, Journey
 from .model import Simulated
 from .replies import Given, on_scale
 

@@ -25,9 +25,9 @@ from ..db import existing_database
 from ..frozen import FrozenStudy, Library
 from ..tables import alarms, codes, events
 from ..verify import verify
-from .bot import Habits, Journey
 from .browser import NoAnswer
 from .fleet import run_bots, wait_until_ready
+from .journey import Habits, Journey
 from .proxy import BadNetwork
 
 SERVE = (

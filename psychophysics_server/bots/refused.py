@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..frozen import Trial
+from ..frozen import FrozenStudy, Trial
 from ..score import rule_of
 from .browser import Answer, Browser
-
-if TYPE_CHECKING:
-    from .bot import Bot
+from .journey import OffTheRails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +39,11 @@ def _kept_apart(answer: Answer) -> bool:
     return answer.status == 200 and len(body["faults"]) == 1 and not body["feedback"]
 
 
-def cases(bot: Bot, trials: Mapping[str, Trial]) -> Iterator[Case]:
+def cases(browser: Browser, study: FrozenStudy, trials: Mapping[str, Trial]) -> Iterator[Case]:
     """Yield every submission that must be refused of a person who has not answered a trial yet."""
-    browser = bot.browser
     yield from _strangers(browser)
     yield from _malformed(browser)
-    yield from _faulty(bot, trials)
+    yield from _faulty(browser, study, trials)
     yield Case(
         name="the code before the trials",
         submit=browser.complete,
@@ -106,11 +103,11 @@ def _malformed(browser: Browser) -> Iterator[Case]:
     )
 
 
-def _faulty(bot: Bot, trials: Mapping[str, Trial]) -> Iterator[Case]:
+def _faulty(browser: Browser, study: FrozenStudy, trials: Mapping[str, Trial]) -> Iterator[Case]:
     """Yield events that are kept and told of, but can never count."""
     practice = next((trial for trial in trials.values() if trial.phase == "practice"), None)
     asked = next((trial for trial in trials.values() if trial.options), None)
-    others = (trial for cell in bot.study.trials.values() for trial in cell if trial.trial_id not in trials)
+    others = (trial for cell in study.trials.values() for trial in cell if trial.trial_id not in trials)
     other = next(others, None)
     bodies: list[tuple[str, dict[str, Any]]] = [("a trial of no study", {"trial_id": "t0", "response": ""})]
     if other is not None:
@@ -119,11 +116,11 @@ def _faulty(bot: Bot, trials: Mapping[str, Trial]) -> Iterator[Case]:
     if asked is not None:
         bodies.append(("an answer that is no option", {"trial_id": asked.trial_id, "response": "none of these"}))
     if practice is not None:
-        beyond = {"trial_id": practice.trial_id, "attempt": bot.study.attempts + 1}
+        beyond = {"trial_id": practice.trial_id, "attempt": study.attempts + 1}
         response = practice.options[0] if practice.options else ""
         bodies.append(("practice beyond its attempts", {**beyond, "response": response}))
     for name, body in bodies:
-        yield Case(name=name, submit=lambda b=body: _say(bot.browser, b), refused=_kept_apart)  # type: ignore[misc]
+        yield Case(name=name, submit=lambda b=body: _say(browser, b), refused=_kept_apart)  # type: ignore[misc]
 
 
 def _say(browser: Browser, body: dict[str, Any]) -> Answer:
@@ -131,7 +128,7 @@ def _say(browser: Browser, body: dict[str, Any]) -> Answer:
     return browser.flush()
 
 
-def try_all(bot: Bot, trials: Mapping[str, Trial]) -> int:
+def try_all(browser: Browser, study: FrozenStudy, trials: Mapping[str, Trial], *, index: int) -> int:
     """Submit every case; returns how many were refused.
 
     Raises
@@ -139,13 +136,11 @@ def try_all(bot: Bot, trials: Mapping[str, Trial]) -> int:
     OffTheRails
         If one was taken.
     """
-    from .bot import OffTheRails
-
     count = 0
-    for case in cases(bot, trials):
+    for case in cases(browser, study, trials):
         answer = case.submit()
         if not case.refused(answer):
             said = json.dumps(answer.body)[:200]
-            raise OffTheRails(f"bot {bot.journey.index}: {case.name} was not refused ({answer.status}: {said}).")
+            raise OffTheRails(f"bot {index}: {case.name} was not refused ({answer.status}: {said}).")
         count += 1
     return count

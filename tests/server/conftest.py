@@ -24,9 +24,10 @@ import pytest
 from bench.images import encode_png
 from bench.records import columns
 from bench.store import Store, sha256_bytes
-from psychophysics_server.app import ServerConfig, create_app
+from psychophysics_server.app import create_app
 from psychophysics_server.chain import body_hash, link
 from psychophysics_server.frozen import FrozenStudy, Library
+from psychophysics_server.server import ServerConfig
 from stimuli.records import CellRow, TrialRow
 
 CLASSES = ("cat", "dog")

@@ -24,9 +24,10 @@ from sqlalchemy import update
 
 from bench.store import Store
 from psychophysics_server.admin.accounts import add_account
-from psychophysics_server.app import ServerConfig, create_app
+from psychophysics_server.app import create_app
 from psychophysics_server.frozen import Library
 from psychophysics_server.pause import pause
+from psychophysics_server.server import ServerConfig
 from psychophysics_server.tables import sessions
 from stimuli.build import build
 from stimuli.records import Bots, Checks, Page, Question, StudyFile, Texts

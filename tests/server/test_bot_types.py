@@ -18,9 +18,9 @@ from bench.records import columns
 from bench.registry import LimenError
 from bench.store import Store, sha256_bytes
 from psychophysics_server.bots import refused
-from psychophysics_server.bots.bot import Habits, OffTheRails
 from psychophysics_server.bots.browser import Answer
 from psychophysics_server.bots.fleet import run_bots, run_inside, summarise
+from psychophysics_server.bots.journey import Habits, OffTheRails
 from psychophysics_server.bots.model import Psychometrics, generator
 from psychophysics_server.bots.observer import Written, load_observer, observe
 from psychophysics_server.bots.replies import certainty, entry, hurried, on_scale, rating, walk
@@ -300,7 +300,7 @@ def test_what_must_be_refused_is_refused_and_the_person_goes_on(served, every, t
 
 
 def test_a_submission_that_is_taken_though_it_must_be_refused_stops_the_bot(served, tiny, monkeypatch):
-    def taken(bot, trials):
+    def taken(browser, study, trials):
         yield refused.Case(name="consent", submit=lambda: Answer(200, {}), refused=lambda answer: answer.status == 400)
 
     monkeypatch.setattr(refused, "cases", taken)

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import func, select
 
 from bench.store import Artifact, Store
-from psychophysics_server.app import ServerConfig, create_app
+from psychophysics_server.app import create_app
 from psychophysics_server.export import export
 from psychophysics_server.frozen import FrozenStudy, Library
+from psychophysics_server.server import ServerConfig
 from psychophysics_server.tables import alarms, codes, events, sessions, tombstones
 
 pytestmark = pytest.mark.browser

@@ -17,7 +17,6 @@ from psychophysics_server.checks import (
     Observed,
     Timed,
     certain,
-    correctness,
     failed,
     flagged,
     from_export,
@@ -26,6 +25,7 @@ from psychophysics_server.checks import (
     option_position,
 )
 from psychophysics_server.conduct import instruction_seconds, longest_gap_seconds, observed, recheck
+from psychophysics_server.correct import correctness
 from psychophysics_server.frozen import Trial
 from psychophysics_server.people import people
 from psychophysics_server.rows import held_events

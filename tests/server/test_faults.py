@@ -12,8 +12,8 @@ import pytest
 import yaml
 from sqlalchemy import create_engine, delete, func, select
 
-from psychophysics_server.bots.bot import Habits
 from psychophysics_server.bots.fleet import run_bots
+from psychophysics_server.bots.journey import Habits
 from psychophysics_server.bots.ordeal import Outcome, Plan, Process, ordeal, recount
 from psychophysics_server.bots.proxy import BadNetwork
 from psychophysics_server.db import existing_database
