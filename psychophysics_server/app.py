@@ -8,17 +8,17 @@ from typing import Any
 from flask import Flask, got_request_exception, request
 
 from .admin.views import admin
-from .files import Files
-from .openapi import documentation
-from .operations import operations
-from .oracle_routes import oracle
-from .participant import participant
-from .recruit_routes import recruit
-from .refusal import answer_errors
-from .saves import Saves
-from .score_routes import own_score
-from .security import refuse_to_start, secure
-from .server import Failure, Server, ServerConfig
+from .web.files import Files
+from .web.openapi import documentation
+from .web.operations import operations
+from .web.oracle_routes import oracle
+from .web.participant import participant
+from .web.recruit_routes import recruit
+from .web.refusal import answer_errors
+from .web.saves import Saves
+from .web.score_routes import own_score
+from .web.security import refuse_to_start, secure
+from .web.server import Failure, Server, ServerConfig
 
 
 def create_app(config: ServerConfig) -> Flask:

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .admin.commands import COMMANDS as ADMIN_COMMANDS
-from .bots_cli import COMMANDS as BOTS_COMMANDS
-from .export_cli import COMMANDS as EXPORT_COMMANDS
-from .researcher_cli import COMMANDS
-from .storage_cli import COMMANDS as STORAGE_COMMANDS
-from .terminal import existing, open_console, print_rows, print_table, study_options
+from .commands.accounts import COMMANDS as ADMIN_COMMANDS
+from .commands.bots import COMMANDS as BOTS_COMMANDS
+from .commands.export import COMMANDS as EXPORT_COMMANDS
+from .commands.researcher import COMMANDS
+from .commands.storage import COMMANDS as STORAGE_COMMANDS
+from .commands.terminal import existing, open_console, print_rows, print_table, study_options
 
 
 class Extended(click.Group):
@@ -76,11 +76,11 @@ def serve(
     log: Any,
 ) -> None:
     """Serve a study under gunicorn until SIGTERM."""
-    from .opening import opening
-    from .oracle import HttpOracle
-    from .recruitment import from_environment, open_recruiter, required
+    from .recruitment.recruiter import from_environment, open_recruiter, required
     from .serve import serve as run
-    from .server import ServerConfig, new_preview_key, new_secret_key
+    from .study.opening import opening
+    from .web.oracle import HttpOracle
+    from .web.server import ServerConfig, new_preview_key, new_secret_key
 
     found, environment = opening(study_path, store, database), from_environment()
     if not dev:
@@ -104,9 +104,9 @@ def serve(
 
 
 def _announce(config: Any, host: str, port: int) -> None:
-    from .built import BUILD, built_files
-    from .db import database_name
-    from .recruitment import open_recruiter
+    from .recruitment.recruiter import open_recruiter
+    from .storage.database import database_name
+    from .web.built import BUILD, built_files
 
     file = config.study.file
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/study/{file.study}/"
@@ -133,8 +133,8 @@ def verify(study_path: Path, store: str, database: str | None) -> None:
     """Recount every session: hashes, chain, gaps, schedule, checks, codes."""
     from bench.registry import LimenError
 
-    from .db import existing_database
-    from .verify import verify as recount
+    from .monitoring.verify import verify as recount
+    from .storage.database import existing_database
 
     found, _ = existing(study_path, store, database)
     held = existing_database(found.database)
@@ -159,8 +159,8 @@ def monitor(study_path: Path, store: str, database: str | None) -> None:
     """Show people per cell and state."""
     import time
 
-    from .db import existing_database
-    from .monitor import standing
+    from .monitoring.standing import standing
+    from .storage.database import existing_database
 
     found, config = existing(study_path, store, database)
     held = existing_database(found.database)
@@ -193,7 +193,7 @@ def openapi() -> None:
     from flask import Flask
 
     from .app import register_dashboard, register_routes
-    from .openapi import document
+    from .web.openapi import document
 
     bare = Flask(__package__ or "limen", static_folder=None)
     register_routes(bare)

@@ -21,12 +21,12 @@ from gunicorn.app.base import BaseApplication
 from bench.registry import LimenError
 
 from .app import create_app
-from .db import Database
-from .engines import database_url, is_sqlite
-from .logs import Form, configuration
-from .metrics import SHARED
-from .server import ServerConfig
-from .worker import PatientWorker, QuietLogger
+from .monitoring.logs import Form, configuration
+from .monitoring.metrics import SHARED
+from .storage.database import Database
+from .storage.engines import database_url, is_sqlite
+from .web.server import ServerConfig
+from .web.worker import PatientWorker, QuietLogger
 
 THREADS = 48
 

@@ -141,7 +141,7 @@ class Recruitment(Frozen):
     """Where people come from and what they are told at the end."""
 
     source: str = Field(default="link", pattern=r"^[a-z][a-z0-9_]{1,15}$")
-    """A recruiter: a file of `psychophysics_server/recruiters`."""
+    """A recruiter: a file of `psychophysics_server/recruitment/recruiters`."""
     code_prefix: str = Field(default="LIMEN", pattern=r"^[A-Z0-9]{2,12}$")
     pay: str = ""
     """What a participant receives, in words."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.registry import LimenError
 from bench.store import Artifact, Store
-from psychophysics_server.checks import RULES
-from psychophysics_server.plan import FILE, HASH, KIND, content_hash
+from psychophysics_server.people.checks import RULES
+from psychophysics_server.study.plan import FILE, HASH, KIND, content_hash
 from stimuli.protocol import DesignCard
 from stimuli.records import StudyFile
 

@@ -10,7 +10,7 @@ import click
 from bench.registry import LimenError
 
 if TYPE_CHECKING:
-    from psychophysics_server.opening import Opening
+    from psychophysics_server.study.opening import Opening
 
 STORE = ".limen/store"
 
@@ -25,7 +25,7 @@ STORE = ".limen/store"
 @click.option("--db", "database", help="Path or URL of the data base, to see that no answer is held [STORE/responses/STUDY.sqlite].")  # fmt: skip
 def freeze(study_path: Path, out: Path | None, power_path: Path | None, store: Path, database: str | None) -> None:
     """Pre-register: freeze the plan of a study before its data."""
-    from psychophysics_server.plan import HASH
+    from psychophysics_server.study.plan import HASH
 
     from ..power.files import read_power
     from . import compose, keep
@@ -46,9 +46,9 @@ def freeze(study_path: Path, out: Path | None, power_path: Path | None, store: P
 def _opened(study_path: Path, store: Path, database: str | None) -> tuple[Opening, dict[str, int]]:
     from sqlalchemy import func, select
 
-    from psychophysics_server.db import existing_database
-    from psychophysics_server.opening import opening
-    from psychophysics_server.tables import sessions
+    from psychophysics_server.storage.database import existing_database
+    from psychophysics_server.storage.tables import sessions
+    from psychophysics_server.study.opening import opening
 
     found = opening(study_path, str(store), database)
     if database is None and not Path(found.database).is_file():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from psychophysics_server.codebook import describe
+from psychophysics_server.export.codebook import describe
 from psychophysics_server.records import ResponseRow
 
 from ..load.study import DEFAULTS, Study

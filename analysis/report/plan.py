@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from psychophysics_server.plan import HASH
+from psychophysics_server.study.plan import HASH
 
 from ..tables.results import tested
 from .analysis import Analysed

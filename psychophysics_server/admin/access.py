@@ -13,10 +13,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bench.registry import LimenError
 
-from ..db import Busy, WriteFailed
-from ..refusal import Refusal
-from ..security import content_policy
-from ..server import server
+from ..storage.database import Busy, WriteFailed
+from ..web.refusal import Refusal
+from ..web.security import content_policy
+from ..web.server import server
 from .accounts import Who, any_account, who_is
 
 admin = Blueprint(

@@ -16,10 +16,10 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from bench.registry import LimenError, unknown
 
-from ..db import Busy, Database, insert_once, insert_row, one
-from ..sessions import token_hash
-from ..tables import accounts, api_tokens, meta
-from .audit import TERMINAL, note
+from ..sessions.session import token_hash
+from ..storage.audit import TERMINAL, note
+from ..storage.database import Busy, Database, insert_once, insert_row, one
+from ..storage.tables import accounts, api_tokens, meta
 
 ROLES = ("viewer", "analyst", "owner")
 """Each may do what those before it may."""

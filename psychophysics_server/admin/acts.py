@@ -6,12 +6,12 @@ import time
 
 from sqlalchemy import Connection, Row
 
-from ..db import insert_once, one
-from ..pause import pause, resume
-from ..server import Server
-from ..tables import alarms, events, studies
+from ..sessions.pause import pause, resume
+from ..storage.audit import note
+from ..storage.database import insert_once, one
+from ..storage.tables import alarms, events, studies
+from ..web.server import Server
 from .accounts import Who
-from .audit import note
 from .person import recruiter_id
 
 

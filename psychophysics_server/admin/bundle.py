@@ -8,8 +8,8 @@ from typing import Any
 
 from stimuli.interface import words_of
 
-from ..frozen import FrozenStudy
-from ..schedule import public_trial
+from ..sessions.schedule import public_trial
+from ..study.frozen import FrozenStudy
 from .person import Shown
 
 

@@ -12,11 +12,11 @@ from typing import IO
 
 from flask import Response, send_file
 
-from ..export import export
-from ..refusal import Refusal
-from ..server import Server
+from ..export.folder import export
+from ..storage.audit import note
+from ..web.refusal import Refusal
+from ..web.server import Server
 from .accounts import Who
-from .audit import note
 
 _ONE_AT_A_TIME = threading.Lock()
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from ..frozen import FrozenStudy
-from ..monitor import CellCount, standing
+from ..monitoring.standing import CellCount, standing
 from ..records import SIMULATED
-from ..server import Failure, Server
-from ..tables import codes, events, sessions, studies
+from ..storage.tables import codes, events, sessions, studies
+from ..study.frozen import FrozenStudy
+from ..web.server import Failure, Server
 
 PACE_S = 60.0
 SHARED_S = 3.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
-from ..server import Server
-from ..tables import codes, decisions, payments, sessions
+from ..storage.tables import codes, decisions, payments, sessions
+from ..web.server import Server
 
 PAGE = 100
 

@@ -11,15 +11,15 @@ from sqlalchemy import Connection, Row, func, select
 
 from stimuli.trials import pictures_of
 
-from ..checks import Verdict, certain
-from ..conduct import observed
-from ..db import one
-from ..frozen import FrozenStudy, Trial
-from ..lifecycle import OPEN
-from ..rows import held_events
-from ..server import Server
-from ..sessions import schedule_of
-from ..tables import alarms, check_values, codes, decisions, events, participants, sessions, tombstones
+from ..people.checks import Verdict, certain
+from ..people.conduct import observed
+from ..people.rows import held_events
+from ..sessions.lifecycle import OPEN
+from ..sessions.session import schedule_of
+from ..storage.database import one
+from ..storage.tables import alarms, check_values, codes, decisions, events, participants, sessions, tombstones
+from ..study.frozen import FrozenStudy, Trial
+from ..web.server import Server
 from .roster import Someone, someones
 
 EVENTS_PAGE = 50
@@ -109,7 +109,7 @@ def _certain(connection: Connection, study: FrozenStudy, row: Row[Any]) -> list[
 
 def one_schedule_seed(connection: Connection, session: str) -> int | None:
     """Read the seed a session was assigned with; None after a withdrawal."""
-    from ..tables import schedules
+    from ..storage.tables import schedules
 
     seed = connection.execute(select(schedules.c.seed).where(schedules.c.session == session)).scalar()
     return None if seed is None else int(seed)

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from ..checks import FLAG
-from ..frozen import FrozenStudy
+from ..people.checks import FLAG
 from ..records import SOURCES
-from ..server import Server
-from ..tables import check_values, codes, decisions, events, sessions
+from ..storage.tables import check_values, codes, decisions, events, sessions
+from ..study.frozen import FrozenStudy
+from ..web.server import Server
 
 PAGE = 50
 SORTS: dict[str, ColumnElement[Any]] = {

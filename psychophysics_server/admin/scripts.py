@@ -8,10 +8,10 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from ..monitor import standing
+from ..monitoring.standing import standing
 from ..records import SOURCES
-from ..refusal import Refusal
-from ..server import server
+from ..web.refusal import Refusal
+from ..web.server import server
 from .access import route, who
 from .download import zipped
 

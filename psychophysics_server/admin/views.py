@@ -10,14 +10,14 @@ from flask import Response, current_app, flash, redirect, render_template, reque
 from sqlalchemy import func, select
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..decisions import ANALYSIS, BONUS, MONEY, Decision, decide
-from ..payments import batches, list_again, list_payments
+from ..admin import scripts as _scripts  # noqa: F401  registers the addresses for scripts
+from ..admin import shaping as _shaping  # noqa: F401  registers the templates' filters
+from ..people.decisions import ANALYSIS, BONUS, MONEY, Decision, decide
+from ..people.payments import batches, list_again, list_payments
 from ..records import SOURCES
-from ..refusal import Refusal
-from ..server import server
-from ..tables import alarms, audit, events, sessions, studies
-from . import scripts as _scripts  # noqa: F401  registers the addresses for scripts
-from . import shaping as _shaping  # noqa: F401  registers the templates' filters
+from ..storage.tables import alarms, audit, events, sessions, studies
+from ..web.refusal import Refusal
+from ..web.server import server
 from .access import ANYONE, NO_ACCOUNT, admin, any_account, route, who
 from .accounts import sign_in, sign_out
 from .acts import alarm_bodies, reveal, set_pause

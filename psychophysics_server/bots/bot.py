@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from stimuli.records import Question
 
-from ..frozen import FrozenStudy, Trial
-from ..score import TOLD, rule_of
+from ..sessions.score import TOLD, rule_of
+from ..study.frozen import FrozenStudy, Trial
 from .browser import Answer, Browser
 from .journey import Habits, Journey, OffTheRails
 from .model import Simulated, generator

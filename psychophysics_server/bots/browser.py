@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from bench.registry import LimenError
 
-from ..chain import body_hash, link
-from ..wire import MAX_BATCH
+from ..wire.chain import body_hash, link
+from ..wire.requests import MAX_BATCH
 
 AGAIN = frozenset({500, 502, 503, 504})
 """Statuses after which the same bytes are sent again."""

@@ -10,9 +10,9 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from ..db import Database
-from ..frozen import FrozenStudy
-from ..wire import MAX_BATCH
+from ..storage.database import Database
+from ..study.frozen import FrozenStudy
+from ..wire.requests import MAX_BATCH
 from .bot import Bot, MakeBrowser, Mind
 from .browser import Browser, NoAnswer
 from .inside import Inside, OneTransaction

@@ -11,14 +11,14 @@ from typing import Any, cast
 import pydantic
 from sqlalchemy import Connection
 
-from ..append import append
-from ..db import Busy, Database, WriteFailed, one
-from ..finish import complete
-from ..frozen import FrozenStudy
-from ..score import tell
-from ..sessions import Entry, authenticate, open_session, schedule_of, token_hash, view
-from ..tables import sessions
-from ..wire import CompleteRequest, EventsRequest, sentence
+from ..people.finish import complete
+from ..sessions.append import append
+from ..sessions.score import tell
+from ..sessions.session import Entry, authenticate, open_session, schedule_of, token_hash, view
+from ..storage.database import Busy, Database, WriteFailed, one
+from ..storage.tables import sessions
+from ..study.frozen import FrozenStudy
+from ..wire.requests import CompleteRequest, EventsRequest, sentence
 from .browser import Answer, Browser
 
 

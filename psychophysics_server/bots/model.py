@@ -13,7 +13,7 @@ from bench.store import sha256_bytes
 from stimuli.records import Bots, Question
 from stimuli.trials import Choice, Draw, ForcedChoice, Reveal
 
-from ..frozen import FrozenStudy, Trial
+from ..study.frozen import FrozenStudy, Trial
 from .attention import attentive
 from .drawings import drawn
 from .replies import CLICKS, Given, certainty, entry, hurried, on_scale, rating, walk

@@ -15,8 +15,8 @@ from bench.registry import LimenError, unknown
 from stimuli.records import Question
 from stimuli.trials import Choice, Draw, ForcedChoice, Reveal, pictures_of
 
-from ..db import Database
-from ..frozen import FrozenStudy, Trial
+from ..storage.database import Database
+from ..study.frozen import FrozenStudy, Trial
 from .fleet import MAX_BATCH, inside
 from .journey import Habits, Journey
 from .model import Simulated

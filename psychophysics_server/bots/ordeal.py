@@ -21,10 +21,10 @@ from sqlalchemy import select
 
 from bench.registry import LimenError
 
-from ..db import existing_database
-from ..frozen import FrozenStudy, Library
-from ..tables import alarms, codes, events
-from ..verify import verify
+from ..monitoring.verify import verify
+from ..storage.database import existing_database
+from ..storage.tables import alarms, codes, events
+from ..study.frozen import FrozenStudy, Library
 from .browser import NoAnswer
 from .fleet import run_bots, wait_until_ready
 from .journey import Habits, Journey

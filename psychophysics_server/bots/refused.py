@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..frozen import FrozenStudy, Trial
-from ..score import rule_of
+from ..sessions.score import rule_of
+from ..study.frozen import FrozenStudy, Trial
 from .browser import Answer, Browser
 from .journey import OffTheRails
 

@@ -24,11 +24,11 @@ from analysis.power.shape import shape_of
 from bench.registry import LimenError
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import run_inside
-from psychophysics_server.check_export import check_export
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import open_frozen
-from psychophysics_server.plan import content_hash, frozen_plan
+from psychophysics_server.export.check import check_export
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import open_frozen
+from psychophysics_server.study.plan import content_hash, frozen_plan
 from stimuli.build import build
 from stimuli.records import StudyFile
 from stimuli.study import resolve

@@ -238,7 +238,7 @@ def test_every_secondary_analysis_is_registered() -> None:
 def test_a_frozen_plan_is_on_the_page_with_what_was_done_otherwise(
     reported: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    from psychophysics_server.plan import HASH, content_hash
+    from psychophysics_server.study.plan import HASH, content_hash
 
     export = shutil.copytree(reported("intruder")[1], tmp_path / "export")
     told = json.loads((export / "provenance.json").read_text())

@@ -39,7 +39,7 @@ def test_import_contracts_hold():
         "import bench.registry, bench.records, bench.images, bench.store, bench.config, bench.cli",
         "import bench.registry; [r.names() for r in bench.registry.REGISTRIES.values()]",
         "import stimuli.build, stimuli.render, stimuli.study, stimuli.cli",
-        "import psychophysics_server.app, psychophysics_server.export, psychophysics_server.cli",
+        "import psychophysics_server.app, psychophysics_server.export.folder, psychophysics_server.cli",
         "import analysis.report, analysis.load, analysis.cli, analysis.demo",
     ],
 )

@@ -125,8 +125,8 @@ def held_trials(database: str) -> int:
     """Count the trials in the data base."""
     from sqlalchemy import create_engine, func, select
 
-    from psychophysics_server.db import database_url
-    from psychophysics_server.tables import events
+    from psychophysics_server.storage.database import database_url
+    from psychophysics_server.storage.tables import events
 
     engine = create_engine(database_url(database))
     with engine.connect() as connection:
@@ -139,7 +139,7 @@ def held_trials(database: str) -> int:
 def bots(rows: Rows, n: int, study_path: Path | None, store: Path | None) -> None:
     """Let many bots take a whole study through one server; look at its memory half-way and at the end."""
     from psychophysics_server.bots.fleet import run_bots
-    from psychophysics_server.frozen import Library, load_study
+    from psychophysics_server.study.frozen import Library, load_study
 
     name = f"{n:,} bots"
     if not rows.lacking([name]):
@@ -175,9 +175,9 @@ def bots(rows: Rows, n: int, study_path: Path | None, store: Path | None) -> Non
 
 def verified(database: str, store: Path) -> int:
     """Return how many faults `verify` finds."""
-    from psychophysics_server.db import existing_database
-    from psychophysics_server.frozen import Library
-    from psychophysics_server.verify import verify
+    from psychophysics_server.monitoring.verify import verify
+    from psychophysics_server.storage.database import existing_database
+    from psychophysics_server.study.frozen import Library
 
     held = existing_database(database)
     try:

@@ -25,9 +25,9 @@ from bench.images import encode_png
 from bench.records import columns
 from bench.store import Store, sha256_bytes
 from psychophysics_server.app import create_app
-from psychophysics_server.chain import body_hash, link
-from psychophysics_server.frozen import FrozenStudy, Library
-from psychophysics_server.server import ServerConfig
+from psychophysics_server.study.frozen import FrozenStudy, Library
+from psychophysics_server.web.server import ServerConfig
+from psychophysics_server.wire.chain import body_hash, link
 from stimuli.records import CellRow, TrialRow
 
 CLASSES = ("cat", "dog")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from psychophysics_server.admin.accounts import add_account
-from psychophysics_server.sessions import token_hash
-from psychophysics_server.tables import metadata
+from psychophysics_server.sessions.session import token_hash
+from psychophysics_server.storage.tables import metadata
 
 LEAKS = ("Traceback", "sqlalchemy", "sqlite", "psycopg", "/psychophysics_server/", "site-packages")
 """What no answer may hold: the inside of the server."""

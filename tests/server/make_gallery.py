@@ -25,10 +25,10 @@ from sqlalchemy import update
 from bench.store import Store
 from psychophysics_server.admin.accounts import add_account
 from psychophysics_server.app import create_app
-from psychophysics_server.frozen import Library
-from psychophysics_server.pause import pause
-from psychophysics_server.server import ServerConfig
-from psychophysics_server.tables import sessions
+from psychophysics_server.sessions.pause import pause
+from psychophysics_server.storage.tables import sessions
+from psychophysics_server.study.frozen import Library
+from psychophysics_server.web.server import ServerConfig
 from stimuli.build import build
 from stimuli.records import Bots, Checks, Page, Question, StudyFile, Texts
 

@@ -24,8 +24,17 @@ from psychophysics_server.admin.accounts import (
     wait_s,
 )
 from psychophysics_server.admin.roster import PAGE, Wish
-from psychophysics_server.db import insert_row
-from psychophysics_server.tables import accounts, alarms, api_tokens, audit, decisions, payments, sessions, studies
+from psychophysics_server.storage.database import insert_row
+from psychophysics_server.storage.tables import (
+    accounts,
+    alarms,
+    api_tokens,
+    audit,
+    decisions,
+    payments,
+    sessions,
+    studies,
+)
 
 PASSWORD = "a long pass phrase of ours"
 RECRUITED = "5f3a0000000000000000abcd"
@@ -508,7 +517,7 @@ def test_hostile_names_of_cells_and_texts_are_shown_as_text(launch, build):
 
 def test_a_bar_escapes_the_name_of_its_cell():
     from psychophysics_server.admin.shaping import cell_bar
-    from psychophysics_server.monitor import CellCount
+    from psychophysics_server.monitoring.standing import CellCount
 
     cell = CellCount("live", f'x"{HOSTILE}', 2, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0)
     assert "<script>" not in cell_bar(cell, 2)

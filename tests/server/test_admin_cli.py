@@ -10,8 +10,8 @@ from sqlalchemy import select
 from bench.registry import LimenError, UnknownName
 from psychophysics_server.admin import accounts as accounts_module
 from psychophysics_server.cli import study as group
-from psychophysics_server.db import existing_database
-from psychophysics_server.tables import accounts, api_tokens, audit
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.storage.tables import accounts, api_tokens, audit
 
 PASSWORD = "a long pass phrase of ours"
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from psychophysics_server.admin import accounts as accounts_module
 from psychophysics_server.admin.accounts import add_account, add_token
-from psychophysics_server.tables import audit, decisions, payments, sessions
+from psychophysics_server.storage.tables import audit, decisions, payments, sessions
 
 PASSWORD = "a long pass phrase of ours"
 LOCAL = "https://localhost"

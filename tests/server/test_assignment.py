@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from psychophysics_server.assign import choose, counts
-from psychophysics_server.tables import participants, sessions
+from psychophysics_server.sessions.assign import choose, counts
+from psychophysics_server.storage.tables import participants, sessions
 from stimuli.records import CellRow
 
 
@@ -151,7 +151,7 @@ def test_an_excluded_and_a_withdrawn_person_leave_their_places(running):
 def test_the_stored_schedule_is_the_frozen_cell_in_order(running):
     import json
 
-    from psychophysics_server.tables import schedules
+    from psychophysics_server.storage.tables import schedules
 
     person = running.person()
     with running.database.read() as connection:

@@ -22,15 +22,15 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select, update
 
-from psychophysics_server.assign import counts, valid_counts
-from psychophysics_server.db import Database
-from psychophysics_server.decisions import Decision, decide
-from psychophysics_server.finish import withdraw
-from psychophysics_server.pause import SERVER, pause, paused_by, resume
-from psychophysics_server.recruit_events import hear
-from psychophysics_server.recruitment import Told
-from psychophysics_server.sessions import Entry, open_session
-from psychophysics_server.tables import participants, sessions
+from psychophysics_server.people.decisions import Decision, decide
+from psychophysics_server.people.finish import withdraw
+from psychophysics_server.recruitment.recruiter import Told
+from psychophysics_server.recruitment.submissions import hear
+from psychophysics_server.sessions.assign import counts, valid_counts
+from psychophysics_server.sessions.pause import SERVER, pause, paused_by, resume
+from psychophysics_server.sessions.session import Entry, open_session
+from psychophysics_server.storage.database import Database
+from psychophysics_server.storage.tables import participants, sessions
 
 STALE_S = 3600.0
 NUMBERS = itertools.count()

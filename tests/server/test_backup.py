@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import func, select
 
 from bench.registry import LimenError
-from psychophysics_server import migrations
-from psychophysics_server.backup import backup, restore, upgrade
-from psychophysics_server.db import existing_database
-from psychophysics_server.engines import database_url, open_engine
-from psychophysics_server.tables import alarms, events
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage import migrations
+from psychophysics_server.storage.backup import backup, restore, upgrade
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.storage.engines import database_url, open_engine
+from psychophysics_server.storage.tables import alarms, events
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "schema_1.sql"
 

@@ -13,9 +13,9 @@ from sqlalchemy import select
 from bench.registry import LimenError
 from psychophysics_server.bots import chromium
 from psychophysics_server.bots.chromium import run_browsers
-from psychophysics_server.built import STATIC, built_files
-from psychophysics_server.tables import events, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.tables import events, sessions
+from psychophysics_server.web.built import STATIC, built_files
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from psychophysics_server.bots.journey import Habits, OffTheRails
 from psychophysics_server.bots.model import Psychometrics, generator
 from psychophysics_server.bots.observer import Written, load_observer, observe
 from psychophysics_server.bots.replies import certainty, entry, hurried, on_scale, rating, walk
-from psychophysics_server.db import Database
-from psychophysics_server.frozen import Library
-from psychophysics_server.tables import events, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.database import Database
+from psychophysics_server.storage.tables import events, sessions
+from psychophysics_server.study.frozen import Library
 from stimuli.records import Bots, CellRow, TrialRow
 from stimuli.trials import Confidence, Entry, Reveal, Speed
 

@@ -11,8 +11,8 @@ from bench.registry import LimenError
 from psychophysics_server.bots.browser import Browser, NoAnswer
 from psychophysics_server.bots.fleet import run_bots, summarise, wait_until_ready
 from psychophysics_server.bots.model import Psychometrics, success
-from psychophysics_server.people import people
-from psychophysics_server.verify import verify
+from psychophysics_server.export.people import people
+from psychophysics_server.monitoring.verify import verify
 from stimuli.records import Bots
 
 PLAIN = {"participant_sd": 0, "item_sd": 0, "lapse": 0, "careless_share": 0, "dropout_share": 0, "catch_accuracy": 1}

@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from bench.registry import LimenError
 from psychophysics_server.cli import study as command
-from psychophysics_server.db import existing_database
-from psychophysics_server.tables import sessions
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.storage.tables import sessions
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from sqlalchemy import func, select
 
 from bench.store import Artifact, Store
 from psychophysics_server.app import create_app
-from psychophysics_server.export import export
-from psychophysics_server.frozen import FrozenStudy, Library
-from psychophysics_server.server import ServerConfig
-from psychophysics_server.tables import alarms, codes, events, sessions, tombstones
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.tables import alarms, codes, events, sessions, tombstones
+from psychophysics_server.study.frozen import FrozenStudy, Library
+from psychophysics_server.web.server import ServerConfig
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]

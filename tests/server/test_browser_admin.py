@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from psychophysics_server.admin.accounts import add_account
-from psychophysics_server.tables import sessions, studies
+from psychophysics_server.storage.tables import sessions, studies
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]

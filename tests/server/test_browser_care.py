@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from psychophysics_server.tables import events, sessions, tombstones
+from psychophysics_server.storage.tables import events, sessions, tombstones
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import pytest
 
 from bench.images import encode_png
 from bench.store import sha256_bytes
-from psychophysics_server.oracle import OracleAnswer, OracleSilent
+from psychophysics_server.web.oracle import OracleAnswer, OracleSilent
 from stimuli.masks import revealed_mask
 from stimuli.strokes import strokes_fault
 from stimuli.trials import Reveal

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from psychophysics_server.checks import (
+from psychophysics_server.export.people import people
+from psychophysics_server.people.checks import (
     RULES,
     Course,
     Observed,
@@ -24,13 +25,12 @@ from psychophysics_server.checks import (
     observe,
     option_position,
 )
-from psychophysics_server.conduct import instruction_seconds, longest_gap_seconds, observed, recheck
-from psychophysics_server.correct import correctness
-from psychophysics_server.frozen import Trial
-from psychophysics_server.people import people
-from psychophysics_server.rows import held_events
-from psychophysics_server.sessions import schedule_of
-from psychophysics_server.tables import check_values, sessions
+from psychophysics_server.people.conduct import instruction_seconds, longest_gap_seconds, observed, recheck
+from psychophysics_server.people.rows import held_events
+from psychophysics_server.sessions.session import schedule_of
+from psychophysics_server.storage.tables import check_values, sessions
+from psychophysics_server.study.correct import correctness
+from psychophysics_server.study.frozen import Trial
 from stimuli.records import Checks, Rules
 
 LEFT, RIGHT = "left", "right"

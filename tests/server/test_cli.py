@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bench.registry import LimenError
 from psychophysics_server.cli import study as group
-from psychophysics_server.codebook import describe
+from psychophysics_server.export.codebook import describe
 from psychophysics_server.records import ResponseRow
 from psychophysics_server.serve import serve
 
@@ -129,7 +129,7 @@ def test_bots_export_verify_and_monitor_work_on_one_study(typed, served, tmp_pat
 def test_verify_ends_with_an_error_when_there_is_a_fault(typed, launch, build):
     from sqlalchemy import update
 
-    from psychophysics_server.tables import sessions
+    from psychophysics_server.storage.tables import sessions
 
     path, store = typed
     running = launch(build())

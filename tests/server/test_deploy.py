@@ -22,9 +22,9 @@ import yaml
 from psychophysics_server.bots.fleet import run_bots, wait_until_ready
 from psychophysics_server.bots.ordeal import free_port
 from psychophysics_server.cli import study as study_commands
-from psychophysics_server.db import existing_database
-from psychophysics_server.frozen import Library
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.study.frozen import Library
 from stimuli.cli import stimuli as stimuli_commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_the_packages_of_the_server_are_declared_by_the_distribution():
 
 def test_the_alerts_ask_for_metrics_that_there_are():
     rules = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"][0]["rules"]
-    source = (ROOT / "psychophysics_server" / "metrics.py").read_text()
+    source = (ROOT / "psychophysics_server" / "monitoring" / "metrics.py").read_text()
     asked = {name for rule in rules for name in re.findall(r"\blimen_\w+", rule["expr"])}
     assert asked
     for name in asked:

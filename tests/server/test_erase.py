@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 
 from bench.registry import LimenError
 from psychophysics_server.cli import study as study_command
-from psychophysics_server.deletion import give
-from psychophysics_server.erase import UNLINKED, erase_person, unlink
-from psychophysics_server.pause import SERVER, pause, resume
-from psychophysics_server.tables import (
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.people.deletion import give
+from psychophysics_server.people.erase import UNLINKED, erase_person, unlink
+from psychophysics_server.sessions.pause import SERVER, pause, resume
+from psychophysics_server.storage.tables import (
     audit,
     codes,
     deletions,
@@ -26,7 +27,6 @@ from psychophysics_server.tables import (
     tokens,
     tombstones,
 )
-from psychophysics_server.verify import verify
 
 SAID = "the sea at five in the morning"
 SOON = time.time() + 1e6

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from psychophysics_server.db import one
-from psychophysics_server.deletion import KEPT, deletion_token, stored
-from psychophysics_server.tables import deletions, events, schedules, sessions, tombstones
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.people.deletion import KEPT, deletion_token, stored
+from psychophysics_server.storage.database import one
+from psychophysics_server.storage.tables import deletions, events, schedules, sessions, tombstones
 
 
 @pytest.fixture

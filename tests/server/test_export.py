@@ -12,11 +12,11 @@ from sqlalchemy import update
 
 from bench.records import columns
 from bench.registry import LimenError
-from psychophysics_server.codebook import describe
-from psychophysics_server.export import export, included
-from psychophysics_server.guard import leak
+from psychophysics_server.export.codebook import describe
+from psychophysics_server.export.folder import export, included
+from psychophysics_server.export.guard import leak
 from psychophysics_server.records import ResponseRow, SessionRow
-from psychophysics_server.tables import events
+from psychophysics_server.storage.tables import events
 
 STALE = 3600.0
 

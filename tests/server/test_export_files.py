@@ -14,15 +14,15 @@ from sqlalchemy import event, func, select
 from analysis.load import load
 from bench.registry import LimenError
 from bench.store import Store, sha256_file
-from psychophysics_server.backup_import import import_copy
-from psychophysics_server.check_export import check_export
 from psychophysics_server.cli import study as commands
-from psychophysics_server.export import export
-from psychophysics_server.factors import read_factors
-from psychophysics_server.frozen import Library
-from psychophysics_server.guard import redacted
-from psychophysics_server.psych_ds import name_fault
-from psychophysics_server.tables import audit, decisions, events
+from psychophysics_server.export.check import check_export
+from psychophysics_server.export.folder import export
+from psychophysics_server.export.guard import redacted
+from psychophysics_server.export.psych_ds import name_fault
+from psychophysics_server.sessions.unsent import import_copy
+from psychophysics_server.storage.tables import audit, decisions, events
+from psychophysics_server.study.factors import read_factors
+from psychophysics_server.study.frozen import Library
 
 STALE = 3600.0
 PLACES = [{"role": "picture", "sha256": "0" * 64, "x": 1.5, "y": 2, "width": 300, "height": 300, "device_width": 600, "device_height": 600}]  # fmt: skip

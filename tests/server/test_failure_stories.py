@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import func, select
 
-from psychophysics_server.export import export
-from psychophysics_server.tables import codes, events, metadata, participants, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.export.folder import export
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.tables import codes, events, metadata, participants, sessions
 
 TESTS = Path(__file__).parents[1]
 

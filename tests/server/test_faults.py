@@ -16,8 +16,8 @@ from psychophysics_server.bots.fleet import run_bots
 from psychophysics_server.bots.journey import Habits
 from psychophysics_server.bots.ordeal import Outcome, Plan, Process, ordeal, recount
 from psychophysics_server.bots.proxy import BadNetwork
-from psychophysics_server.db import existing_database
-from psychophysics_server.tables import events, sessions
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.storage.tables import events, sessions
 
 
 @pytest.fixture

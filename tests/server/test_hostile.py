@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from psychophysics_server.export import export
-from psychophysics_server.monitor import standing
-from psychophysics_server.sessions import token_hash
-from psychophysics_server.tables import events, participants
-from psychophysics_server.verify import verify
+from psychophysics_server.export.folder import export
+from psychophysics_server.monitoring.standing import standing
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.sessions.session import token_hash
+from psychophysics_server.storage.tables import events, participants
 from stimuli.trials import TRIAL_TYPES, parse_payload
 
 spec = importlib.util.spec_from_file_location("fuzz_server", Path(__file__).with_name("fuzz_server.py"))

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from psychophysics_server import worker
 from psychophysics_server.bots.fleet import wait_until_ready
 from psychophysics_server.bots.ordeal import free_port
+from psychophysics_server.web import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "from psychophysics_server.cli import study; study()"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import func, select, update
 
-from psychophysics_server.chain import body_hash, link
-from psychophysics_server.consent import consent_version
-from psychophysics_server.db import one
-from psychophysics_server.lifecycle import ENDING, OPEN, TRANSITIONS, NoSuchMove, State, after, move
-from psychophysics_server.tables import codes, events, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.sessions.lifecycle import ENDING, OPEN, TRANSITIONS, NoSuchMove, State, after, move
+from psychophysics_server.storage.database import one
+from psychophysics_server.storage.tables import codes, events, sessions
+from psychophysics_server.study.consent import consent_version
+from psychophysics_server.wire.chain import body_hash, link
 
 STATES = get_args(State)
 REACHED = {

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import MetaData, create_engine, event, func, inspect, select, text
 
 from bench.registry import LimenError
-from psychophysics_server import migrations
-from psychophysics_server.db import Database, existing_database, insert_row
-from psychophysics_server.engines import database_url, open_engine
-from psychophysics_server.tables import decisions, events, meta, sessions, studies
+from psychophysics_server.storage import migrations
+from psychophysics_server.storage.database import Database, existing_database, insert_row
+from psychophysics_server.storage.engines import database_url, open_engine
+from psychophysics_server.storage.tables import decisions, events, meta, sessions, studies
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 RELEASED = {"0001": FIXTURES / "schema_1.sql"}

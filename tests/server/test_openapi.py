@@ -11,10 +11,10 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner
 
-from psychophysics_server import wire
-from psychophysics_server.answers import State
 from psychophysics_server.cli import study as commands
-from psychophysics_server.openapi import OPERATIONS, document, is_page
+from psychophysics_server.web.openapi import OPERATIONS, document, is_page
+from psychophysics_server.wire import requests as wire
+from psychophysics_server.wire.answers import State
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -45,7 +45,7 @@ def operation(described, method, path):
 def test_every_route_is_described_or_is_a_page(running):
     endpoints = {rule.endpoint for rule in running.app.url_map.iter_rules()}
     undescribed = {name for name in endpoints - set(OPERATIONS) if not is_page(name)}
-    assert undescribed == set(), "describe them in psychophysics_server/openapi.py"
+    assert undescribed == set(), "describe them in psychophysics_server/web/openapi.py"
 
 
 def test_every_description_is_of_a_route(running):

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from bench.registry import LimenError
-from psychophysics_server import metrics as metrics_module
-from psychophysics_server.logs import JsonFormatter, TextFormatter, configuration, scrub
+from psychophysics_server.monitoring import metrics as metrics_module
+from psychophysics_server.monitoring.logs import JsonFormatter, TextFormatter, configuration, scrub
 from psychophysics_server.serve import serve
 
 PID = "5f0000000000000000000001"
@@ -40,7 +40,7 @@ def test_a_hanging_data_base_is_not_ready(running, monkeypatch):
         entered.set()
         assert release.wait(30)
 
-    monkeypatch.setattr("psychophysics_server.operations.READY_S", 0.05)
+    monkeypatch.setattr("psychophysics_server.web.operations.READY_S", 0.05)
     held = running.database.writer.submit(hang)
     assert entered.wait(30)
     answer = running.app.test_client().get("/readyz")
@@ -195,8 +195,8 @@ def test_hashes_and_pseudonyms_are_left_in():
 
 @pytest.mark.parametrize("form", [JsonFormatter, TextFormatter])
 def test_a_traceback_is_logged_without_what_was_sent(running, form):
-    from psychophysics_server.db import WriteFailed, insert_row
-    from psychophysics_server.tables import participants
+    from psychophysics_server.storage.database import WriteFailed, insert_row
+    from psychophysics_server.storage.tables import participants
 
     def twice(connection):
         for _ in range(2):

@@ -11,10 +11,10 @@ import pytest
 from bench.records import columns
 from bench.store import Store
 from psychophysics_server.bots.fleet import run_inside
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import Library
-from psychophysics_server.saves import Saves
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import Library
+from psychophysics_server.web.saves import Saves
 from stimuli.records import TrialRow
 
 TELLS = "You gave **{right}** right answers to **{asked}** questions."

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from bench.registry import LimenError, UnknownName
-from psychophysics_server.checks import FLAG
 from psychophysics_server.cli import study as command
-from psychophysics_server.decisions import Decision, decide, find_session
-from psychophysics_server.payments import batches, due, list_again, list_payments
-from psychophysics_server.recruitment import open_recruiter
-from psychophysics_server.tables import audit, check_values, decisions, payments, sessions
+from psychophysics_server.people.checks import FLAG
+from psychophysics_server.people.decisions import Decision, decide, find_session
+from psychophysics_server.people.payments import batches, due, list_again, list_payments
+from psychophysics_server.recruitment.recruiter import open_recruiter
+from psychophysics_server.storage.tables import audit, check_values, decisions, payments, sessions
 
 TERMS = {"source": "prolific", "minutes": 12, "amount": 2.0, "min_hourly": 9.0}
 CODE = {"LIMEN_PROLIFIC_CODE": "C1DONE"}
@@ -314,7 +314,7 @@ def test_someone_excluded_while_they_are_at_it_holds_no_place_and_stays_excluded
 
 
 def test_a_persons_word_stands_above_the_checks_and_verify_agrees(paying):
-    from psychophysics_server.verify import verify
+    from psychophysics_server.monitoring.verify import verify
 
     careless = paying.person("careless", SESSION_ID="v")
     say(paying, careless, "include", reason="told us the keys were swapped")

@@ -6,7 +6,16 @@ import pytest
 from sqlalchemy import select
 
 from bench.registry import LimenError
-from psychophysics_server.tables import codes, events, metadata, participants, schedules, sessions, tokens, tombstones
+from psychophysics_server.storage.tables import (
+    codes,
+    events,
+    metadata,
+    participants,
+    schedules,
+    sessions,
+    tokens,
+    tombstones,
+)
 
 RECRUITED = "5f3a0000000000000000abcd"
 

@@ -17,10 +17,10 @@ from sqlalchemy import func, select
 
 from psychophysics_server.bots.fleet import run_bots, wait_until_ready
 from psychophysics_server.bots.ordeal import free_port
-from psychophysics_server.db import existing_database
-from psychophysics_server.frozen import Library
-from psychophysics_server.tables import alarms, events, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.database import existing_database
+from psychophysics_server.storage.tables import alarms, events, sessions
+from psychophysics_server.study.frozen import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "from psychophysics_server.cli import study; study()"

@@ -8,8 +8,8 @@ import time
 import pytest
 from sqlalchemy import func, select, update
 
-from psychophysics_server.chain import body_hash, chain_over
-from psychophysics_server.tables import alarms, events, sessions
+from psychophysics_server.storage.tables import alarms, events, sessions
+from psychophysics_server.wire.chain import body_hash, chain_over
 
 
 def held(running, person):
@@ -303,7 +303,7 @@ def test_a_body_or_batch_that_is_too_large_is_refused_and_stores_nothing(running
 
 
 def test_checks_are_applied_at_the_end_and_stored_with_their_values(running):
-    from psychophysics_server.tables import check_values
+    from psychophysics_server.storage.tables import check_values
 
     person = running.person()
     catch = [t.trial_id for cell in running.study.trials.values() for t in cell if t.is_catch]

@@ -7,11 +7,11 @@ import itertools
 import pytest
 from sqlalchemy import select
 
-from psychophysics_server.assign import counts
-from psychophysics_server.db import one
-from psychophysics_server.quiz import quiz_state
-from psychophysics_server.tables import events, schedules, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.sessions.assign import counts
+from psychophysics_server.sessions.quiz import quiz_state
+from psychophysics_server.storage.database import one
+from psychophysics_server.storage.tables import events, schedules, sessions
 
 PAGE = {"title": "Title", "body": "One paragraph."}
 QUIZ = [

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psychophysics_server.ratelimit import Buckets, Limits, Rate
+from psychophysics_server.web.ratelimit import Buckets, Limits, Rate
 
 STEPS = st.lists(st.floats(0, 3, allow_nan=False), max_size=60)
 

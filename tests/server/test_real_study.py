@@ -5,9 +5,9 @@ from __future__ import annotations
 import yaml
 
 from psychophysics_server.bots.fleet import run_bots
-from psychophysics_server.export import export
-from psychophysics_server.frozen import Library, load_study, open_frozen
-from psychophysics_server.people import people
+from psychophysics_server.export.folder import export
+from psychophysics_server.export.people import people
+from psychophysics_server.study.frozen import Library, load_study, open_frozen
 
 
 def test_bots_take_a_built_study_to_an_export(served, small_study, tmp_path):

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from bench.registry import LimenError, UnknownName
-from psychophysics_server.recruitment import (
+from psychophysics_server.recruitment.recruiter import (
     OUTCOMES,
     RECRUITERS,
     BadIdentity,

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import select, update
 
-from psychophysics_server.db import one
-from psychophysics_server.export import export
-from psychophysics_server.schedule import Blocks, counting
-from psychophysics_server.sessions import answers_of, schedule_of
-from psychophysics_server.tables import events, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.export.folder import export
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.sessions.schedule import Blocks, counting
+from psychophysics_server.sessions.session import answers_of, schedule_of
+from psychophysics_server.storage.database import one
+from psychophysics_server.storage.tables import events, sessions
 
 
 @pytest.fixture

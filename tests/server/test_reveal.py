@@ -20,9 +20,9 @@ from bench.images import encode_png, read_picture
 from bench.records import columns
 from bench.registry import LimenError
 from bench.store import Store, sha256_bytes
-from psychophysics_server.export import export
-from psychophysics_server.frozen import Library
-from psychophysics_server.oracle import HttpOracle, OracleAnswer, OracleSilent
+from psychophysics_server.export.folder import export
+from psychophysics_server.study.frozen import Library
+from psychophysics_server.web.oracle import HttpOracle, OracleAnswer, OracleSilent
 from stimuli.masks import mask_sha256, masked_picture, revealed_mask
 from stimuli.records import TrialRow
 

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from psychophysics_server.saves import PATH, Saves
-from psychophysics_server.writer import Busy
+from psychophysics_server.storage.writer import Busy
+from psychophysics_server.web.saves import PATH, Saves
 
 
 def save(running, person, event, **more):

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from bench.registry import LimenError
-from psychophysics_server.security import EVENTS, SMALL
-from psychophysics_server.server import ServerConfig
+from psychophysics_server.web.security import EVENTS, SMALL
+from psychophysics_server.web.server import ServerConfig
 
 LONG = "q7Zt0b1mXyC4uVw9RkEoPsLnHdGfJaT2"
 

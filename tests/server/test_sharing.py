@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from bench.registry import LimenError
-from psychophysics_server.db import Database, WriteFailed, insert_row
-from psychophysics_server.tables import alarms, events, meta, participants, schedules, sessions
-from psychophysics_server.verify import verify
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.database import Database, WriteFailed, insert_row
+from psychophysics_server.storage.tables import alarms, events, meta, participants, schedules, sessions
 
 
 @pytest.fixture

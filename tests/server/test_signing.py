@@ -17,9 +17,9 @@ from sqlalchemy import select
 from bench.registry import LimenError
 from psychophysics_server.cli import _announce
 from psychophysics_server.cli import study as commands
-from psychophysics_server.recruitment import open_recruiter
-from psychophysics_server.signing import SECRET, draw_ids, entry_links, link_secret, read_ids, sign
-from psychophysics_server.tables import events, metadata, sessions
+from psychophysics_server.recruitment.recruiter import open_recruiter
+from psychophysics_server.recruitment.signing import SECRET, draw_ids, entry_links, link_secret, read_ids, sign
+from psychophysics_server.storage.tables import events, metadata, sessions
 from stimuli.records import StudyFile
 
 KEY = "a secret of the laboratory, long enough"

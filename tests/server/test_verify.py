@@ -8,11 +8,12 @@ import shutil
 import pytest
 from sqlalchemy import delete, select, update
 
-from psychophysics_server.backup import backup
-from psychophysics_server.db import existing_database, insert_row
-from psychophysics_server.engines import open_engine
-from psychophysics_server.links import OF_A_SESSION
-from psychophysics_server.tables import (
+from psychophysics_server.monitoring.links import OF_A_SESSION
+from psychophysics_server.monitoring.verify import verify
+from psychophysics_server.storage.backup import backup
+from psychophysics_server.storage.database import existing_database, insert_row
+from psychophysics_server.storage.engines import open_engine
+from psychophysics_server.storage.tables import (
     check_values,
     codes,
     events,
@@ -23,7 +24,6 @@ from psychophysics_server.tables import (
     studies,
     tombstones,
 )
-from psychophysics_server.verify import verify
 
 
 @pytest.fixture(scope="module")

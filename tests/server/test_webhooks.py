@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from bench.registry import LimenError
-from psychophysics_server.db import Database
-from psychophysics_server.polling import fetch_json, poll
-from psychophysics_server.recruit_events import hear, newest_status
-from psychophysics_server.recruitment import BadWebhook, Told, open_recruiter
-from psychophysics_server.tables import participants, recruiter_events, sessions
+from psychophysics_server.recruitment.polling import fetch_json, poll
+from psychophysics_server.recruitment.recruiter import BadWebhook, Told, open_recruiter
+from psychophysics_server.recruitment.submissions import hear, newest_status
+from psychophysics_server.storage.database import Database
+from psychophysics_server.storage.tables import participants, recruiter_events, sessions
 
 SECRET = "a-secret-of-a-workspace"
 SETTINGS = {"LIMEN_PROLIFIC_CODE": "C1DONE", "LIMEN_PROLIFIC_WEBHOOK_SECRET": SECRET}

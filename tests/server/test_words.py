@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.registry import LimenError
-from psychophysics_server.frozen import FrozenStudy
+from psychophysics_server.study.frozen import FrozenStudy
 from stimuli.interface import check_words, is_plural, languages, places, word_list, words_of
 from stimuli.records import StudyFile
 

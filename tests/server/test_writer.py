@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, update
 
 from bench.registry import LimenError
-from psychophysics_server.db import (
+from psychophysics_server.storage.database import (
     Busy,
     Database,
     WriteFailed,
@@ -22,7 +22,7 @@ from psychophysics_server.db import (
     existing_database,
     insert_row,
 )
-from psychophysics_server.tables import meta
+from psychophysics_server.storage.tables import meta
 
 
 @pytest.fixture

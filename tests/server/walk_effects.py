@@ -14,7 +14,7 @@ from scipy import optimize, special
 
 from analysis.models.clickme import clickme
 from psychophysics_server.bots.model import Psychometrics
-from psychophysics_server.frozen import FrozenStudy, Trial
+from psychophysics_server.study.frozen import FrozenStudy, Trial
 
 ABOVE = "split-half correlation above null"
 GAMES = 3

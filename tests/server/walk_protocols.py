@@ -23,7 +23,7 @@ import yaml
 
 from analysis.demo import free_port, serving
 from bench.store import Store
-from psychophysics_server.frozen import FrozenStudy, open_frozen
+from psychophysics_server.study.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.study import load_study
 from stimuli.trials import Reveal

@@ -19,8 +19,8 @@ from bench.registry import LimenError
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import inside
 from psychophysics_server.bots.model import Psychometrics
-from psychophysics_server.db import Database
-from psychophysics_server.frozen import Library
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import Library
 from stimuli.build import build, verify
 from stimuli.designs.visualization import visualization
 from stimuli.protocol import Tables

@@ -17,9 +17,9 @@ from bench.registry import LimenError
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import run_inside
 from psychophysics_server.bots.model import Psychometrics, success
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import FrozenStudy, open_frozen
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.records import StudyFile
 

@@ -16,9 +16,9 @@ from analysis.models.crossed import crossed
 from analysis.models.preference import preference
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import run_inside
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import open_frozen
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import open_frozen
 from stimuli.build import build
 from stimuli.protocol import DESIGNS
 from stimuli.records import StudyFile

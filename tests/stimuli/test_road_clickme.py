@@ -22,9 +22,9 @@ from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import inside
 from psychophysics_server.bots.model import Psychometrics, generator
 from psychophysics_server.bots.replies import Given
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import FrozenStudy, Library
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import FrozenStudy, Library
 from stimuli.build import build
 from stimuli.records import Bots, Checks, StudyFile
 from stimuli.trials import Reveal

@@ -16,9 +16,9 @@ from bench.store import Store
 from psychophysics_server.bots.fleet import inside
 from psychophysics_server.bots.model import Psychometrics
 from psychophysics_server.bots.observer import Seen, observe
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import FrozenStudy, Library
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import FrozenStudy, Library
 from stimuli.build import build
 from stimuli.records import Bots, Checks, StudyFile
 from stimuli.sketches import sketch, sketch_id

@@ -14,9 +14,9 @@ from bench.store import Store
 from psychophysics_server.bots.fleet import run_inside
 from psychophysics_server.bots.model import Psychometrics
 from psychophysics_server.bots.observer import observe
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import FrozenStudy, open_frozen
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.records import Bots, StudyFile
 

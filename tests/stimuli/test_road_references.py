@@ -15,9 +15,9 @@ from scipy import special
 from analysis.models.crossed import crossed
 from bench.store import Artifact, Store
 from psychophysics_server.bots.fleet import run_inside
-from psychophysics_server.db import Database
-from psychophysics_server.export import export
-from psychophysics_server.frozen import Library
+from psychophysics_server.export.folder import export
+from psychophysics_server.storage.database import Database
+from psychophysics_server.study.frozen import Library
 from stimuli.build import build
 from stimuli.designs.basis import basis
 from stimuli.designs.visualization import visualization

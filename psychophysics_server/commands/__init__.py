@@ -1,0 +1,1 @@
+"""The commands of `limen study`, by what they work on."""

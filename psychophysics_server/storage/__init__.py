@@ -1,0 +1,1 @@
+"""Where answers are kept: tables, connections, the one writer, schemas, the audit log and backups."""

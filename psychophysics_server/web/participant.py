@@ -1,0 +1,343 @@
+"""What participants reach: the page, the wire protocol of docs/wire.md, and the pictures."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any, TypeVar
+
+import pydantic
+from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request
+from sqlalchemy import Row
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from bench.registry import LimenError
+from stimuli.interface import words_of
+
+from ..people.finish import complete, deletion_token, ending, manual_code, screen_out, withdraw
+from ..recruitment.recruiter import RECRUITED, BadIdentity
+from ..recruitment.signing import check as check_signature
+from ..sessions.append import append
+from ..sessions.lifecycle import DEVICE
+from ..sessions.session import Entry, authenticate, bearer_of, open_session, token_hash, view
+from ..storage.database import one
+from ..storage.tables import participants, sessions
+from ..study.frozen import FrozenStudy
+from ..wire.requests import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
+from .built import BUILD, built_files
+from .erasure import erasure
+from .ratelimit import Buckets
+from .refusal import Refusal
+from .saves import FAULT
+from .security import content_policy
+from .server import server
+
+participant = Blueprint("participant", __name__)
+participant.register_blueprint(erasure)
+Body = TypeVar("Body", bound=Request)
+_REFUSED = {
+    "full": (403, "This study has all the participants it needs. Thank you for your interest."),
+    "paused": (403, "The study is paused. Please come back later."),
+    "took_part": (403, "You took part in a study of this series before, so you cannot take part in this one."),
+    "disk": (503, "The study takes no new participants at the moment. Please try again later."),
+    "withdrawn": (410, "You withdrew from this study and your answers were deleted."),
+}
+
+
+def _body(model: type[Body]) -> Body:
+    """Parse the request's JSON, or refuse it in one sentence."""
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        if fault["type"] == "json_invalid":
+            raise Refusal(400, "bad_request", "The request is not JSON.") from None
+        if fault["type"] in {"too_long", "string_too_long"} and fault["loc"][0] == "events":
+            raise Refusal(413, "too_large", sentence(error)) from None
+        raise Refusal(400, "bad_request", sentence(error)) from None
+    except HTTPException as error:
+        if error.code == 413:
+            raise
+        raise Refusal(400, "bad_request", "The request is not JSON.") from None
+    except (ValueError, RecursionError):
+        raise Refusal(400, "bad_request", "The request is not JSON.") from None
+
+
+def _bearer() -> str:
+    """Return the token of the request, '' if it has none."""
+    return bearer_of(request.headers.get("Authorization", ""))
+
+
+def _unknown() -> Refusal:
+    return Refusal(401, "token", "Your session was not recognised. Please open the study's link again.")
+
+
+def _door(token: str) -> tuple[str, FrozenStudy]:
+    """Return the session that this token opened when it was last asked; the write asks again."""
+    doors, hashed = server().doors, token_hash(token)
+    held = doors.get(hashed)
+    if held is None:
+        row, study = _session()
+        held = (row.session, study)
+        doors.put(hashed, *held)
+    else:
+        _within(server().limits.session, held[0])
+    return held
+
+
+def _within(buckets: Buckets, key: str) -> None:
+    """Refuse for a moment whoever asks far more often than a person could."""
+    if buckets.wait(key):
+        raise Refusal(503, "busy", "There are too many requests; please wait a moment.")
+
+
+def _session() -> tuple[Row[Any], FrozenStudy]:
+    """Return the session the bearer token opens, and its study version."""
+    token, running = _bearer(), server()
+    with running.database.read() as connection:
+        name = authenticate(connection, token) if token else None
+        row = None if name is None else one(connection, sessions, session=name)
+    if row is None:
+        raise _unknown()
+    _within(running.limits.session, row.session)
+    try:
+        return row, running.library.by_key(row.stimuli)
+    except LimenError:
+        raise Refusal(503, "busy", "This version of the study is not available at the moment.") from None
+
+
+def _gone() -> Refusal:
+    status, message = _REFUSED["withdrawn"]
+    return Refusal(status, "withdrawn", message)
+
+
+@participant.get("/")
+def root() -> BaseResponse:
+    """Send a visitor to the study."""
+    return redirect(f"/study/{server().study.file.study}/", 302)
+
+
+@participant.get("/study/<study>/")
+def page(study: str) -> tuple[str, int] | tuple[str, int, dict[str, str]]:
+    """Show the shell that loads the front-end, or say plainly what is missing."""
+    file = server().study.file
+    if study != file.study:
+        text = "There is no study at this address. Please check the link."
+        return render_template("message.html", title="No such study", text=text), 404
+    built = built_files(server().config.static / "dist")
+    if built is None:
+        text = f"The front-end is not built. Run `{BUILD}` in the project folder, then reload this page."
+        return render_template("message.html", title="Front-end not built", text=text), 503
+    words = json.dumps(words_of(file), ensure_ascii=False)
+    shown = render_template("participant.html", file=file, words=words, js=built["index.js"], css=built["index.css"])
+    # A recruiter may have to frame this page, and take its form (Mechanical Turk).
+    policy = server().recruiter_of(server().study).policy
+    return shown, 200, {"Content-Security-Policy": content_policy(**policy)}
+
+
+@participant.get("/stimuli/<name>.png")
+def picture(name: str) -> Response:
+    """Refuse a picture that is not there; `files.Files` sends those that are."""
+    del name
+    raise Refusal(404, "not_found", "There is no such picture.")
+
+
+def _entry(wanted: OpenRequest) -> Entry:
+    running = server()
+    parameters = wanted.parameters
+    if wanted.source == "bot":
+        return Entry(source="bot", recruiter="bot", recruiter_id=wanted.client_id)
+    if "preview" in parameters:
+        if not hmac.compare_digest(parameters["preview"].encode(), running.config.preview_key.encode()):
+            raise Refusal(403, "preview", "This preview link is not valid any more.")
+        cell = parameters.get("cell") or None
+        if cell is not None and cell not in running.study.trials:
+            raise Refusal(400, "bad_request", "This preview link names a cell that does not exist.")
+        claim = f"{wanted.client_id}/{cell or ''}"[:200]
+        return Entry(source="preview", recruiter="preview", recruiter_id=claim, cell=cell)
+    try:
+        recruiter = running.recruiter_of(running.study)
+        if running.link_secret is not None:
+            check_signature(running.link_secret, running.study.file.study, parameters, recruiter.parameter)
+        found = recruiter.identify(parameters, wanted.client_id)
+    except BadIdentity as error:
+        raise Refusal(400, "identity", str(error)) from None
+    return Entry(
+        source="pilot" if running.config.pilot else "live",
+        recruiter=found.recruiter,
+        recruiter_id=found.recruiter_id,
+        submission=found.submission,
+    )
+
+
+@participant.post("/api/sessions")
+def sessions_open() -> tuple[Response, int]:
+    """Open a session, or the same one again."""
+    wanted, running = _body(OpenRequest), server()
+    if wanted.study != running.study.file.study:
+        raise Refusal(404, "not_found", "There is no study at this address. Please check the link.")
+    entry = _entry(wanted)
+    _within(running.limits.start, f"{running.study.key}/{entry.source}")
+    opened = open_session(running.database, running.study, entry, admit=running.admits, stale_s=running.config.stale_s)
+    if opened.refused:
+        raise _turned_away(opened.refused, entry)
+    answer = {
+        "session": opened.session,
+        "token": opened.token,
+        "resumed": opened.resumed,
+        "state": opened.state,
+        "next_seq": opened.next_seq,
+    }
+    return jsonify(answer), 200 if opened.resumed else 201
+
+
+def _turned_away(slug: str, entry: Entry) -> Refusal:
+    """Refuse a newcomer; whom a recruiter sent for nothing is told how to get back."""
+    status, message = _REFUSED[slug]
+    more: dict[str, Any] = {}
+    if slug in {"full", "took_part"} and entry.source in RECRUITED:
+        study = server().study
+        recruiter = server().recruiter_of(study)
+        code = recruiter.full_code(study.file.recruitment, study.key)
+        more = {"code": code, "url": recruiter.completion_url(entry.source, code)}
+    return Refusal(status, slug, message, **more)
+
+
+@participant.get("/api/session")
+def session_view() -> Response:
+    """Tell a browser everything it needs to go on."""
+    row, study = _session()
+    with server().database.read() as connection:
+        fresh = one(connection, sessions, session=row.session)
+        if fresh is None or fresh.state == "WITHDRAWN":
+            raise _gone()
+        return jsonify(view(connection, study, fresh))
+
+
+@participant.post("/api/events")
+def events_append() -> tuple[Response, int]:
+    """Store a batch and acknowledge it after the commit; plain saves are answered by `saves.Saves` before this."""
+    if FAULT in request.environ:
+        raise request.environ[FAULT]
+    token = _bearer()
+    session, study = _door(token)
+    batch = _body(EventsRequest).events
+    done = g.appended = append(server().database, study, session, batch, token=token_hash(token))
+    if done.unknown:
+        server().doors.forget(token_hash(token))
+        raise _unknown()
+    if done.gone:
+        raise _gone()
+    if done.conflicts:
+        current_app.logger.error("alarm: session %s, conflicting bodies for seq %s", session, done.conflicts)
+        message = "This study goes on in another window."
+        body = {"error": "conflict", "message": message, "conflicts": done.conflicts, **done.public()}
+        return jsonify(body), 409
+    return jsonify(done.public()), 200
+
+
+@participant.post("/api/complete")
+def session_complete() -> Response:
+    """Release the code once everything is held."""
+    row, study = _session()
+    claim, recruiter = _body(CompleteRequest), server().recruiter_of(study)
+    done = complete(
+        server().database,
+        study,
+        row.session,
+        last_seq=claim.last_seq,
+        chain=claim.chain,
+        draw=lambda: recruiter.new_code(study.file.recruitment, row.source),
+    )
+    if done.gone:
+        raise _gone()
+    if done.over:
+        raise Refusal(409, "over", "This session has ended already.", state=done.over)
+    if not done.code:
+        raise Refusal(
+            409,
+            "incomplete",
+            "Some of your answers have not arrived yet." if done.consented else "Consent was not given.",
+            missing=done.missing,
+            missing_trials=done.missing_trials,
+            chain_matches=done.chain_matches,
+            next_seq=done.next_seq,
+        )
+    token = deletion_token(server().database, row.session, _bearer())
+    back = _way_back(row, study, done.code)
+    return jsonify({"code": done.code, **back, "state": "COMPLETE", "deletion_token": token})
+
+
+def _way_back(row: Row[Any], study: FrozenStudy, code: str) -> dict[str, Any]:
+    """Say how a person gets back to the recruiter with a code: by an address, by a form, or not at all."""
+    recruiter = server().recruiter_of(study)
+    with server().database.read() as connection:
+        who = one(connection, participants, session=row.session)
+    form = recruiter.form(row.source, code, "" if who is None else who.submission)
+    shown = None if form is None else {"action": form.action, "fields": dict(form.fields)}
+    return {"url": recruiter.completion_url(row.source, code), "form": shown}
+
+
+@participant.post("/api/manual")
+def session_manual() -> Response:
+    """Give the code that a person reviews, so that nobody goes unpaid."""
+    row, study = _session()
+    reason, recruiter = _body(ReasonRequest).reason, server().recruiter_of(study)
+    code = manual_code(
+        server().database,
+        row.session,
+        reason=reason,
+        draw=lambda: recruiter.new_code(study.file.recruitment, row.source, "manual"),
+    )
+    if code is None:
+        raise _gone()
+    current_app.logger.error("alarm: session %s was given a code for review", row.session)
+    token = deletion_token(server().database, row.session, _bearer())
+    return jsonify({"code": code, **_way_back(row, study, code), "deletion_token": token})
+
+
+@participant.post("/api/outcome")
+def session_outcome() -> Response:
+    """Give the code of a session that ended without its trials, and say why it ended."""
+    row, study = _session()
+    _body(NoRequest)
+    return jsonify(_outcome(row, study))
+
+
+def _outcome(row: Row[Any], study: FrozenStudy) -> dict[str, Any]:
+    recruiter, database = server().recruiter_of(study), server().database
+    found = ending(
+        database,
+        study,
+        row.session,
+        draw=lambda kind: recruiter.new_code(study.file.recruitment, row.source, kind),
+        wants_refusals="no_consent" in recruiter.codes and row.source in RECRUITED,
+    )
+    kept = found.code and found.state != "WITHDRAWN"
+    back = _way_back(row, study, found.code) if found.code else {"url": None, "form": None}
+    token = deletion_token(database, row.session, _bearer()) if kept else ""
+    told = {"state": found.state, "reason": found.reason, "code": found.code or None}
+    return {**told, **back, "deletion_token": token}
+
+
+@participant.post("/api/unsuitable")
+def session_unsuitable() -> Response:
+    """End a session whose screen is not what the study needs, as the person says; the place is open again."""
+    row, study = _session()
+    _body(NoRequest)
+    display = study.file.display
+    if display.mobile and not display.min_width and not display.min_height:
+        raise Refusal(400, "bad_request", "This study asks nothing of the screen.")
+    if screen_out(server().database, row.session, reason=DEVICE) == "WITHDRAWN":
+        raise _gone()
+    return jsonify(_outcome(row, study))
+
+
+@participant.post("/api/withdraw")
+def session_withdraw() -> Response:
+    """Delete this person's answers."""
+    row, study = _session()
+    withdraw(server().database, row.session, reason=_body(ReasonRequest).reason)
+    found = _outcome(row, study)
+    return jsonify({name: found[name] for name in ("state", "code", "url", "form")})
