@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,26 +12,20 @@ from stimuli.build import build
 from stimuli.records import Bots, Checks, StudyFile
 
 
-def _load(name: str) -> ModuleType:
-    """Import a file of `tests/fixtures`, which is no package under pytest's importlib mode."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "fixtures" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def fake_run() -> Callable[..., Artifact]:
     """Return `make_fake_run(store_path, *, name, n, labels, conflicts, seed) -> Artifact` of kind `runs`."""
-    return _load("fake_run").make_fake_run  # type: ignore[no-any-return]
+    from fake_run import make_fake_run
+
+    return make_fake_run
 
 
 @pytest.fixture(scope="session")
 def answering() -> Callable[..., Any]:
     """Return `answering(app) -> context manager that yields the address` of an application served over loopback."""
-    return _load("loopback").answering  # type: ignore[no-any-return]
+    from loopback import answering
+
+    return answering
 
 
 @pytest.fixture(scope="session")

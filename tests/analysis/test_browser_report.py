@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,21 +20,12 @@ PROTOCOLS = ("intruder", "preference")
 LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 
 
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return `report(protocol)`: its page, made once."""
     root = tmp_path_factory.mktemp("reports")
-    exports = load(ROOT / "tests" / "fixtures" / "protocol_exports.py")
+    import protocol_exports as exports
+
     store: Store = exports.make_store(root / "store")
     made: dict[str, Path] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import math
 import re
@@ -61,17 +60,13 @@ PROTOCOLS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.long)
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
     """Return `reported(protocol) -> (page, export)`; each is made once."""
     root = tmp_path_factory.mktemp("protocols")
-    path = Path(__file__).parents[1] / "fixtures" / "protocol_exports.py"
-    spec = importlib.util.spec_from_file_location("protocol_exports", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    store, made = module.make_store(root / "store"), {}
+    import protocol_exports
+
+    store, made = protocol_exports.make_store(root / "store"), {}
 
     def report(protocol: str) -> tuple[Path, Path]:
         if protocol not in made:
-            export = module.make_export(protocol, store, root / "exports")
+            export = protocol_exports.make_export(protocol, store, root / "exports")
             made[protocol] = (write_report(export, root / "reports" / protocol, timestamp=STAMP), export)
         return made[protocol]
 

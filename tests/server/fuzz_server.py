@@ -382,21 +382,15 @@ def attack_on(launch: Callable[..., Any], study: Any) -> Attack:
 def main() -> None:
     """Bombard an application of its own, as often as the command line says."""
     import argparse
-    import importlib.util
-    import sys
     import tempfile
     from pathlib import Path
+
+    import conftest as ground
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("n", type=int)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("conftest_of_the_server", Path(__file__).with_name("conftest.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    ground = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = ground
-    spec.loader.exec_module(ground)
     answered: Counter[int] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         study = ground.build_tiny(Path(folder) / "store")

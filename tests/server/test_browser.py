@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
 from sqlalchemy import func, select
 
+import make_screenshots as walker
 from bench.store import Artifact, Store
 from psychophysics_server.app import create_app
 from psychophysics_server.export.folder import export
@@ -32,42 +31,6 @@ QUEUED = """() => new Promise((resolve, reject) => {
     count.onsuccess = () => { request.result.close(); resolve(count.result); };
   };
 })"""
-
-
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-walker = load(Path(__file__).with_name("make_screenshots.py"))
-
-
-@pytest.fixture(scope="module")
-def built() -> None:
-    """Build the front-end if it is not, or skip loudly where that cannot be done."""
-    hook = load(ROOT / "psychophysics_server" / "frontend" / "build_hook.py")
-    if not hook.is_fresh() and hook.find_node() is None:
-        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
-    hook.build()
-
-
-@pytest.fixture(scope="module")
-def chromium(built: None) -> Iterator[Any]:
-    """One Chromium for the module; skips loudly without one."""
-    path = walker.chromium()
-    if path is None:
-        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @dataclass

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,43 +18,6 @@ ROOT = Path(__file__).parents[2]
 AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 PASSWORD = "a long pass phrase of ours"
 SIZES = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
-
-
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-walker = load(Path(__file__).with_name("make_screenshots.py"))
-
-
-@pytest.fixture(scope="module")
-def built() -> None:
-    """Build the front-end if it is not, or skip loudly where that cannot be done."""
-    hook = load(ROOT / "psychophysics_server" / "frontend" / "build_hook.py")
-    if not hook.is_fresh() and hook.find_node() is None:
-        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
-    hook.build()
-
-
-@pytest.fixture(scope="module")
-def chromium(built: None) -> Iterator[Any]:
-    """One Chromium for the module; skips loudly without one."""
-    path = walker.chromium()
-    if path is None:
-        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

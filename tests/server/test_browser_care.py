@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
+import make_screenshots as walker
 from psychophysics_server.storage.tables import events, sessions, tombstones
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -29,37 +28,6 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 AGENT = (
     "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Mobile Safari/537.36"
 )
-
-
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-walker = load(Path(__file__).with_name("make_screenshots.py"))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One Chromium for the module; skips loudly without one, and without a front-end."""
-    hook = load(ROOT / "psychophysics_server" / "frontend" / "build_hook.py")
-    path = walker.chromium()
-    if path is None:
-        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
-    if not hook.is_fresh() and hook.find_node() is None:
-        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
-    hook.build()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @dataclass

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import test_browser_types as types
 from bench.images import encode_png
 from bench.store import sha256_bytes
 from stimuli.sketches import picture, sketch
@@ -23,19 +20,7 @@ SIZE = 200
 CROSS = (((40, 40), (160, 160)), ((160, 40), (40, 160)))
 
 
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_draw", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-types = load(Path(__file__).with_name("test_browser_types.py"))
-chromium, arrive = types.chromium, types.arrive
+arrive = types.arrive
 types.PNG[200] = encode_png(picture(sketch("glyph-5-000/0000"), SIZE))
 types.HASH[200] = sha256_bytes(types.PNG[200])
 SEEN = {"phase": "test", "image": types.HASH[200], "size": [SIZE, SIZE]}

@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import parse_qs
 
 import pytest
+
+import make_screenshots as walker
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"laptop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
-
-
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-walker = load(Path(__file__).with_name("make_screenshots.py"))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """One Chromium for the module; skips loudly without one, and without a front-end."""
-    hook = load(ROOT / "psychophysics_server" / "frontend" / "build_hook.py")
-    path = walker.chromium()
-    if path is None:
-        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
-    if not hook.is_fresh() and hook.find_node() is None:
-        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
-    hook.build()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

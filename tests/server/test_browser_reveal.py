@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import test_browser_types as types
 from bench.images import encode_png
 from bench.store import sha256_bytes
 from psychophysics_server.web.oracle import OracleAnswer, OracleSilent
@@ -22,19 +19,7 @@ from stimuli.trials import Reveal
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_reveal", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-types = load(Path(__file__).with_name("test_browser_types.py"))
-chromium, arrive = types.chromium, types.arrive
+arrive = types.arrive
 SIZE = 96
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
+import make_screenshots as walker
 from bench.images import encode_png
 from bench.records import columns
 from bench.store import Store, sha256_bytes
@@ -33,19 +32,6 @@ AXE = ROOT / "psychophysics_server" / "frontend" / "node_modules" / "axe-core" /
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 LATE = 3
 """Frames that a busy machine may be late with what it shows; more of them lengthen it, and the record says both."""
-
-
-def load(path: Path) -> ModuleType:
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-walker = load(Path(__file__).with_name("make_screenshots.py"))
 
 
 def grating(number: int, size: int = 96) -> bytes:
@@ -252,24 +238,6 @@ def serving(study: FrozenStudy, folder: Path, answering: Callable[..., Any]) -> 
             yield Site(f"{url}/study/{study.file.study}/", study, app)
     finally:
         app.extensions["limen"].close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One Chromium for the module, with the front-end built; skips loudly where either cannot be had."""
-    hook = load(ROOT / "psychophysics_server" / "frontend" / "build_hook.py")
-    if not hook.is_fresh() and hook.find_node() is None:
-        pytest.skip("BROWSER TESTS NOT RUN: the front-end is not built and there is no Node to build it")
-    hook.build()
-    path = walker.chromium()
-    if path is None:
-        pytest.skip("BROWSER TESTS NOT RUN: no Chromium on the PATH (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=walker.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @dataclass

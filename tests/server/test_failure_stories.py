@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
 from sqlalchemy import func, select
 
+import test_browser as browser
 from psychophysics_server.export.folder import export
 from psychophysics_server.monitoring.verify import verify
 from psychophysics_server.storage.tables import codes, events, metadata, participants, sessions
@@ -21,20 +19,8 @@ from psychophysics_server.storage.tables import codes, events, metadata, partici
 TESTS = Path(__file__).parents[1]
 
 
-def load(path: Path) -> ModuleType:
-    """Import a test file for its fixtures."""
-    spec = importlib.util.spec_from_file_location(f"stories_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 Error = pytest.importorskip("playwright.sync_api").Error
-browser = load(Path(__file__).with_name("test_browser.py"))
-built, chromium, site, arrive = browser.built, browser.chromium, browser.site, browser.arrive
+site, arrive = browser.site, browser.arrive
 
 ELSEWHERE = {
     "60 valid codes, 11 data sets": "server/test_privacy_security.py::test_a_nearly_full_disk_stops_newcomers_while_others_finish",

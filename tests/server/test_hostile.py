@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+import fuzz_server as fuzz
 from psychophysics_server.export.folder import export
 from psychophysics_server.monitoring.standing import standing
 from psychophysics_server.monitoring.verify import verify
 from psychophysics_server.sessions.session import token_hash
 from psychophysics_server.storage.tables import events, participants
 from stimuli.trials import TRIAL_TYPES, parse_payload
-
-spec = importlib.util.spec_from_file_location("fuzz_server", Path(__file__).with_name("fuzz_server.py"))
-assert spec is not None
-assert spec.loader is not None
-fuzz = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = fuzz
-spec.loader.exec_module(fuzz)
 
 QUIET = {
     "deadline": None,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench.registry import LimenError
 from bench.store import Store
+from fake_crops import make_fake_crops
 from stimuli.build import _tables, build, draw, plan, verify
 from stimuli.designs.subcluster import k_means, subcluster
 from stimuli.protocol import Tables
@@ -37,14 +36,8 @@ def _file(**changes: Any) -> StudyFile:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    path = Path(__file__).parents[1] / "fixtures" / "fake_crops.py"
-    spec = importlib.util.spec_from_file_location("fake_crops", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     root = tmp_path_factory.mktemp("subcluster")
-    module.make_fake_crops(root)
+    make_fake_crops(root)
     return Store(root)
 
 

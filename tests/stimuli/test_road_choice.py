@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from analysis.models.agreement import agreement
 from analysis.models.crossed import crossed
 from analysis.models.preference import preference
 from bench.store import Artifact, Store
+from fake_crops import make_fake_crops
 from psychophysics_server.bots.fleet import run_inside
 from psychophysics_server.export.folder import export
 from psychophysics_server.storage.database import Database
@@ -28,15 +28,9 @@ PLAIN = {"lapse": 0, "careless_share": 0, "dropout_share": 0}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, fake_run: Callable[..., Artifact]) -> Store:
-    path = Path(__file__).parents[1] / "fixtures" / "fake_crops.py"
-    spec = importlib.util.spec_from_file_location("fake_crops", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     root = tmp_path_factory.mktemp("road-choice")
     fake_run(root)
-    module.make_fake_crops(root)
+    make_fake_crops(root)
     return Store(root)
 
 
