@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import test_browser_types as types
+
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
-def _load() -> ModuleType:
-    path = Path(__file__).with_name("test_browser_types.py")
-    spec = importlib.util.spec_from_file_location("browser_types", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-types = _load()
-arrive, chromium = types.arrive, types.chromium
+arrive = types.arrive
 SCALE = ["1", "2", "3", "4"]
 QUESTION = {"phase": "test", "options": SCALE, "faces": [{"label": one} for one in SCALE], "layout": "row"}
 TELLS = {
