@@ -14,7 +14,7 @@ from scipy import optimize, special
 from analysis.load.study import DEFAULTS, Study
 from analysis.mixed_models.formula import parse
 from psychophysics_server.bots.model import Psychometrics, Simulated
-from psychophysics_server.frozen import FrozenStudy, Trial
+from psychophysics_server.study.frozen import FrozenStudy, Trial
 from stimuli.records import Bots
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(61)

@@ -31,7 +31,7 @@ from analysis.power.shape import shape_of
 from analysis.results import Estimate
 from bench.registry import LimenError
 from bench.store import Artifact, Store, sha256_bytes
-from psychophysics_server.frozen import FrozenStudy, open_frozen
+from psychophysics_server.study.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.records import Bots
 from stimuli.study import load_study, resolve

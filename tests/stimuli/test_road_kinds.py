@@ -19,7 +19,7 @@ from analysis.models.crossed import crossed
 from analysis.results import Estimate
 from bench.store import Artifact, Store
 from psychophysics_server.bots.model import Psychometrics
-from psychophysics_server.frozen import FrozenStudy, open_frozen
+from psychophysics_server.study.frozen import FrozenStudy, open_frozen
 from stimuli.build import build
 from stimuli.designs.visualization import visualization
 from stimuli.records import Bots, StudyFile
