@@ -13,8 +13,8 @@ from scipy import special
 
 from bench.registry import LimenError
 
-from .model import MixedModel, Prepared
 from .results import MixedResults
+from .specification import Prepared, Specification
 from .terms import Layout
 
 MOST_FAILURES = 0.05
@@ -123,7 +123,7 @@ def simulate(results: MixedResults, stream: np.random.Generator) -> np.ndarray:
     return stream.binomial(trials.astype(int), special.expit(linear)).astype(float)
 
 
-def _ratio(full: MixedModel, null: MixedModel, fitted: MixedResults, stream: np.random.SeedSequence) -> float:
+def _ratio(full: Specification, null: Specification, fitted: MixedResults, stream: np.random.SeedSequence) -> float:
     y = simulate(fitted, np.random.default_rng(stream))
     try:
         large, small = (model.fitted(replace(_aligned(model, fitted), y=y), inference=False) for model in (full, null))
@@ -133,14 +133,14 @@ def _ratio(full: MixedModel, null: MixedModel, fitted: MixedResults, stream: np.
     return max(0.0, 2 * (large.log_likelihood - small.log_likelihood)) if ok else float("nan")
 
 
-def _aligned(model: MixedModel, fitted: MixedResults) -> Prepared:
+def _aligned(model: Specification, fitted: MixedResults) -> Prepared:
     rows = model.prepared
     if len(rows.y) != len(fitted.model.prepared.y):
         raise LimenError("mixed model, bootstrap: given models whose rows differ, allowed are those of the same rows.")
     return rows
 
 
-def _refit(model: MixedModel, fitted: MixedResults, stream: np.random.SeedSequence) -> np.ndarray:
+def _refit(model: Specification, fitted: MixedResults, stream: np.random.SeedSequence) -> np.ndarray:
     y = simulate(fitted, np.random.default_rng(stream))
     names, _ = _parameters(fitted)
     try:

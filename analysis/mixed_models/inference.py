@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from scipy import stats
 
 from bench.registry import LimenError
 
-if TYPE_CHECKING:
-    from .results import MixedResults
+from .estimates import Estimates
 
-Df = Literal["units", "satterthwaite", "normal"]
 HOW: dict[str, str] = {
     "units": "t or F with unit-based degrees of freedom",
     "satterthwaite": "t or F with Satterthwaite degrees of freedom",
@@ -48,7 +45,7 @@ class Test:
     how: str
 
 
-def likelihood_ratio(larger: MixedResults, smaller: MixedResults) -> Test:
+def likelihood_ratio(larger: Estimates, smaller: Estimates) -> Test:
     """Compare two nested models of the same rows; see `MixedResults.lr_test`."""
     larger._require_convergence()
     smaller._require_convergence()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,8 @@ from scipy import special, stats
 from bench.registry import LimenError, unknown
 
 from ..measures.comparisons import equivalence
+from .estimates import Estimates
 from .formula import again
-
-if TYPE_CHECKING:
-    from .results import MixedResults
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
 SHARES = WEIGHTS / WEIGHTS.sum()
@@ -46,7 +44,7 @@ class Margins:
 
     Parameters
     ----------
-    results : MixedResults, converged
+    results : Estimates, converged
     by : names of columns in the formula; their combinations that occur are the cells
     weighting : 'equal' counts each combination of the other columns once, 'observed' as often as it occurs
 
@@ -57,7 +55,7 @@ class Margins:
     gradient : array (cells, p), of the means in the fixed effects
     """
 
-    def __init__(self, results: MixedResults, by: Sequence[str], weighting: Weighting = "equal") -> None:
+    def __init__(self, results: Estimates, by: Sequence[str], weighting: Weighting = "equal") -> None:
         model = results.model
         used = [*model.predictors, *([] if model.offset is None else [model.offset])]
         for name in by:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,27 +11,20 @@ from scipy import special, stats
 
 from bench.registry import LimenError, unknown
 
-from .fit import MixedFit
-from .formula import RandomPart, again, levels
-from .gaussian import Gaussian
-from .inference import HOW, Df, Test, likelihood_ratio
-from .lmm import satterthwaite
+from .estimates import Contrast, Df, Estimates
+from .formula import again, levels
+from .inference import HOW, Test, likelihood_ratio
 from .margins import Margins, population_accuracy
-from .terms import Layout
+from .summary import as_dict, summary
 from .type_three import term_contrasts
 
-if TYPE_CHECKING:
-    from .model import MixedModel
 
-Contrast = str | Mapping[str, float] | Sequence[float] | np.ndarray
-
-
-class MixedResults:
+class MixedResults(Estimates):
     """Results of `MixedModel.fit`; no test and no interval comes from a fit that did not converge.
 
     Attributes
     ----------
-    model : MixedModel
+    model : Specification, the `MixedModel` that was fitted
     fit : MixedFit
     params, bse : Series of the fixed effects
     llf, aic, bic : float
@@ -39,59 +32,6 @@ class MixedResults:
     flags : tuple of str: 'singular', 'separation', 'not_converged', 'few_levels'
     nobs : int, observations used
     """
-
-    def __init__(self, model: MixedModel, fit: MixedFit) -> None:
-        self.model, self.fit = model, fit
-        self.params, self.bse = fit.params, fit.bse
-        self.llf, self.aic, self.bic = fit.log_likelihood, fit.aic, fit.bic
-        self.converged = fit.converged
-        few = ("few_levels",) if min(fit.levels.values()) < 30 else ()
-        self.flags = (*fit.flags, *few)
-        self.nobs = len(model.data)
-        self._layout = Layout(model.prepared.terms)
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Fixed effects over their standard errors."""
-        return self.params / self.bse
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p of each fixed effect, t with unit-based degrees of freedom."""
-        return pd.Series(2 * stats.t.sf(self.tvalues.abs(), self.model.unit_df()), index=self.params.index)
-
-    def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the fixed effects, (p, p)."""
-        return self.fit.covariance
-
-    def conf_int(self, alpha: float = 0.05, df: Df = "units") -> pd.DataFrame:
-        """Return the 1 - alpha intervals of the fixed effects, columns 'low' and 'high'."""
-        rows = np.eye(len(self.params))
-        width = np.array([stats.t.ppf(1 - alpha / 2, self.df(row, df)) for row in rows]) * self.bse
-        return pd.DataFrame({"low": self.params - width, "high": self.params + width})
-
-    def df(self, contrast: Contrast, how: Df = "units") -> float:
-        """Return the degrees of freedom of a contrast.
-
-        Parameters
-        ----------
-        contrast : as for `t_test`
-        how : 'units' (levels of the unit less what does not vary within it), 'satterthwaite' (of a linear model), 'normal'
-        """
-        if how == "normal":
-            return float("inf")
-        if how == "units":
-            return self.model.unit_df()
-        if how != "satterthwaite":
-            raise unknown("mixed model, df", how, ("units", "satterthwaite", "normal"))
-        if self.model.family != "gaussian":
-            raise LimenError(
-                f"mixed model, df: given 'satterthwaite' for the family '{self.model.family}', allowed is 'gaussian' only."
-            )
-        rows = self.model.prepared
-        y = rows.y - (0.0 if rows.offset is None else rows.offset)
-        core = Gaussian(rows.x.to_numpy(), y, self._layout, rows.weights, reml=self.model.reml)
-        return satterthwaite(core, self.fit, self._contrast(contrast))
 
     def t_test(self, contrast: Contrast, *, value: float = 0.0, df: Df = "units") -> Test:
         """Test one contrast of the fixed effects.
@@ -183,18 +123,6 @@ class MixedResults:
             found[term.group] = found[term.group].join(table) if term.group in found else table
         return found
 
-    @property
-    def random_sds(self) -> pd.DataFrame:
-        """Standard deviations of the random effects: one row an effect, columns 'group', 'effect', 'sd'."""
-        rows = [
-            {"group": term.group, "effect": name, "sd": value}
-            for index, term in enumerate(self._layout.terms)
-            for name, value in self.fit.sd(index).items()
-        ]
-        if self.model.family == "gaussian":
-            rows.append({"group": "residual", "effect": "", "sd": self.fit.sigma})
-        return pd.DataFrame(rows)
-
     def predict(
         self, data: pd.DataFrame | None = None, *, level: Literal["population", "typical", "conditional"] = "population"
     ) -> np.ndarray:
@@ -248,40 +176,11 @@ class MixedResults:
 
     def summary(self) -> str:
         """Return the fit as text: what was fitted, fixed effects with intervals, standard deviations, flags."""
-        from .summary import summary
-
         return summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as plain numbers and texts, for JSON."""
-        from .summary import as_dict
-
         return as_dict(self)
-
-    def _require_convergence(self) -> None:
-        if not self.converged:
-            raise LimenError(
-                f"mixed model '{self.model.parsed.text}': the fit did not converge ({', '.join(self.fit.flags)}); no estimate, "
-                "test or interval is given, so try fewer random effects or look at the data."
-            )
-
-    def _contrast(self, given: Contrast) -> np.ndarray:
-        names = list(self.params.index)
-        if isinstance(given, str):
-            given = {given: 1.0}
-        if isinstance(given, Mapping):
-            weights = np.zeros(len(names))
-            for name, weight in given.items():
-                if name not in names:
-                    raise unknown("mixed model, contrast", name, names)
-                weights[names.index(name)] = weight
-            return weights
-        weights = np.asarray(given, dtype=float)
-        if weights.shape != (len(names),):
-            raise LimenError(
-                f"mixed model, contrast: given {weights.shape}, allowed is one weight for each of {len(names)}."
-            )
-        return weights
 
     def _terms(self) -> dict[str, list[Contrast]]:
         """Return the names of the columns of each term of the fixed part, the intercept apart."""
@@ -304,16 +203,6 @@ class MixedResults:
             raise unknown("mixed model, offset, column", name, rows.columns)
         return rows[name].to_numpy(dtype=float)
 
-    def _random_values(self, rows: pd.DataFrame) -> list[tuple[RandomPart, np.ndarray]]:
-        """Return, for each random term, the part of the formula it is of and its values (n, c) at each row."""
-        found: list[tuple[RandomPart, np.ndarray]] = []
-        for part, rule in zip(self.model.parsed.random, self.model.random_rules, strict=True):
-            values = again(rule, rows, self.model.parsed.text).to_numpy()
-            found += [
-                (part, column) for column in ([values] if part.correlated else np.hsplit(values, values.shape[1]))
-            ]
-        return found
-
     def _own_effects(self, rows: pd.DataFrame) -> np.ndarray:
         total = np.zeros(len(rows))
         for t, (part, values) in enumerate(self._random_values(rows)):
@@ -321,10 +210,3 @@ class MixedResults:
             place = known.get_indexer(np.asarray(levels(rows, part.factors), dtype=object))
             total += np.where(place >= 0, (values * self.fit.effects[t][place]).sum(axis=1), 0.0)
         return total
-
-    def spread(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the standard deviation of the sum of all random effects in each row, (n,)."""
-        total = np.zeros(len(rows))
-        for (_, values), table in zip(self._random_values(rows), self.fit.covariances, strict=True):
-            total += np.einsum("ia,ab,ib->i", values, table.to_numpy(), values)
-        return np.sqrt(total)

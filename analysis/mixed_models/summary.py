@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from ..format import number, p_value
-
-if TYPE_CHECKING:
-    from .results import MixedResults
+from .estimates import Estimates
 
 _FLAGS = {
     "singular": "a standard deviation is estimated as zero, or two random effects are one; no error, but fewer effects fit as well",
@@ -20,7 +18,7 @@ _FLAGS = {
 }
 
 
-def summary(results: MixedResults) -> str:
+def summary(results: Estimates) -> str:
     """Return the whole fit as text."""
     model = results.model
     family = "linear, " + ("REML" if model.reml else "ML") if model.family == "gaussian" else "binomial, logit, Laplace"
@@ -43,7 +41,7 @@ def summary(results: MixedResults) -> str:
     return "\n".join(lines)
 
 
-def _fixed(results: MixedResults) -> str:
+def _fixed(results: Estimates) -> str:
     limits = results.conf_int()
     rows = [
         (str(name), number(results.params[name], 4), number(results.bse[name], 4), number(results.tvalues[name], 2),
@@ -53,7 +51,7 @@ def _fixed(results: MixedResults) -> str:
     return _aligned([("fixed effect", "estimate", "SE", "t", "p", "95 % interval"), *rows])
 
 
-def _random(results: MixedResults) -> str:
+def _random(results: Estimates) -> str:
     sds = results.random_sds
     rows = [
         (str(group), str(effect), number(float(sd), 4))
@@ -66,7 +64,7 @@ def _random(results: MixedResults) -> str:
     return text
 
 
-def _correlations(results: MixedResults, index: int, table: pd.DataFrame) -> str:
+def _correlations(results: Estimates, index: int, table: pd.DataFrame) -> str:
     sds = results.fit.sd(index)
     told = []
     for a, first in enumerate(table.index):
@@ -87,7 +85,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def as_dict(results: MixedResults) -> dict[str, Any]:
+def as_dict(results: Estimates) -> dict[str, Any]:
     """Return the whole fit as numbers and texts that JSON can hold; what does not exist is None."""
     model = results.model
     limits = results.conf_int() if results.converged else None

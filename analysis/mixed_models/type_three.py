@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from .formula import design
-
-if TYPE_CHECKING:
-    from .model import MixedModel
+from .specification import Specification
 
 
-def term_contrasts(model: MixedModel) -> dict[frozenset[str], np.ndarray]:
+def term_contrasts(model: Specification) -> dict[frozenset[str], np.ndarray]:
     """Return, for each term of the fixed part, the contrasts of the fitted effects (k, p) that its F test is about.
 
     With treatment coding the columns of a factor that interacts are its effect at the other factor's first level. The same
@@ -22,7 +19,7 @@ def term_contrasts(model: MixedModel) -> dict[frozenset[str], np.ndarray]:
 
     Parameters
     ----------
-    model : MixedModel
+    model : Specification
         Terms whose factors are not plain columns (as `C(x)`, a spline) keep the coding they were written in.
 
     Returns
