@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ..engine import Draws
 from ..engine.activations import Activations
-from ..engine.sparse_fit import Fitted, Schedule, Step, fit_sparse
+from ..engine.sparse_fit import Fitted, Schedule, fit_sparse
+from ..engine.sparse_fit_model import Step
 from ..engine.sparse_fit_products import Places, decoded
 from ..spaces.dictionary import Dictionary, check_k, fitted_on
 from ._sparse_dead import Revival

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..engine.sparse_fit import Step
+from ..engine.sparse_fit_model import Step
 from ..engine.sparse_fit_products import answers
 
 _EVERY = 32

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from ..engine import Draws
 from ..engine.activations import Activations
 from ..engine.precision import Precision
-from ..engine.sparse_fit import Step
+from ..engine.sparse_fit_model import Step
 from ..engine.sparse_fit_products import Places, summed_by_column
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary

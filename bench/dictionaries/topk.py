@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine import Draws
 from ..engine.activations import Activations
 from ..engine.precision import Precision
-from ..engine.sparse_fit import Step
+from ..engine.sparse_fit_model import Step
 from ..engine.sparse_fit_products import Places, chosen_answers, largest_in_rows
 from ..registry import dictionary
 from ..spaces.dictionary import Dictionary

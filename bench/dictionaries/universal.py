@@ -11,7 +11,8 @@ from torch import Tensor
 from ..engine import Draws
 from ..engine.activations import Activations
 from ..engine.precision import Precision
-from ..engine.sparse_fit import Step, fit_sparse
+from ..engine.sparse_fit import fit_sparse
+from ..engine.sparse_fit_model import Step
 from ..registry import LimenError, dictionary
 from ..spaces.dictionary import Dictionary, check_k, fitted_on
 from ._sparse import Encoder, Free, Progress, Standardise, Training, count_active, standardisation, stream, unit

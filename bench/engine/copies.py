@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..registry import LimenError
+from .coordinates import Coordinates, Mode
 from .masks import Masks
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
-Mode = Literal["nearest", "bilinear"]
-
-
-class Coordinates(Protocol):
-    """What the engine asks of a space; `bench.spaces.space.Space` says what each member means."""
-
-    layer: str | None
-
-    def coordinates(self, engine: Engine, images: Tensor) -> Tensor: ...
-
-    def baseline(self, coordinates: Tensor) -> Tensor: ...
-
-    def inputs(self, coordinates: Tensor) -> Tensor: ...
-
-    def spread(self, weights: Tensor, coordinates: Tensor, side: int | None, mode: Mode = "nearest") -> Tensor: ...
 
 
 class Copies:
@@ -40,6 +22,11 @@ class Copies:
     masks : Masks, M an image
     space : gives the baseline, and spreads (B, d) masks
     side, mode : how they are spread
+
+    Attributes
+    ----------
+    told : tuple or None
+        What they are, by which their scores are remembered; None where only building them tells.
     """
 
     def __init__(
@@ -47,6 +34,7 @@ class Copies:
     ) -> None:
         self._coordinates, self._baseline = coordinates, space.baseline(coordinates)
         self._masks, self._space, self._side, self._mode = masks, space, side, mode
+        self.told: tuple[object, ...] | None = None if masks.values is None else ("masks", masks.values, side, mode)
 
     def __len__(self) -> int:
         return len(self._coordinates) * self._masks.count
@@ -98,12 +86,19 @@ class Altered:
     count : M, copies an image
     alter : as `Alter` says; a function of its arguments alone, since batches are cut, and cut again when memory runs
         out; what it is given must not be written to
+    key : names all that `alter` does
+
+    Attributes
+    ----------
+    told : tuple or None
+        What they are, by which their scores are remembered; None without a key.
     """
 
-    def __init__(self, coordinates: Tensor, count: int, alter: Alter) -> None:
+    def __init__(self, coordinates: Tensor, count: int, alter: Alter, *, key: str | None = None) -> None:
         if count < 1:
             raise LimenError(f"altered copies: given {count} copies an image, allowed is 1 or more.")
         self._coordinates, self._count, self._alter = coordinates, count, alter
+        self.told: tuple[object, ...] | None = None if key is None else (key,)
 
     def __len__(self) -> int:
         return len(self._coordinates) * self._count

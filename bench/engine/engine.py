@@ -4,41 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, get_args
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from ..registry import LimenError, unknown
-from . import pictures as conversion
+from .answers import Answers
 from .ascent import Aim, Ascended, Ascent
-from .batching import Batches
-from .bounds import Bound, Boxes, Margins, Relaxation
-from .content import combined, digests
-from .copies import Alter, Altered, Coordinates, Copies, Mode
+from .bounds import Bound, Boxes, Relaxation
+from .boxed import Boxed
+from .coordinates import Asked, Coordinates, Mode
+from .copies import Alter, Altered, Copies
 from .cost import Cost
 from .device import resolve_device
 from .frozen import Graphs
-from .hooks import find_layer, last_spatial, layer_names, tapped
+from .given import Given
+from .host import readable
+from .lent import Lent
 from .masks import Masks
-from .memory import Memory
-from .network import Network, logits_of
-from .precision import Precision, exact
+from .network import Network
+from .precision import Precision
 from .random import Draws, Key
 from .relu import ReluRule
 from .slopes import Slopes
-from .sweeps import ScoreType, Sweeps, as_score, check_score, finite
+from .sweeps import ScoreType, Sweeps
+from .taps import Taps
 
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
-_CACHED_SCORES = 65_536
-_CLASSES = 1000
-"""Classes of a network that does not say how many it has; it only decides what is worth remembering."""
+
+Images = Tensor | np.ndarray
+Progress = Callable[[int, int], None]
+
+
+class Space(Coordinates, Protocol):
+    """What the engine asks of a space: the coordinates of images, and how they become what the network eats."""
+
+    def coordinates(self, engine: Engine, images: Tensor) -> Tensor: ...
 
 
 class Engine:
-    """Answers what methods and metrics ask of one network.
+    """Answers what methods and metrics ask of one network; an output that is not finite is refused by a `LimenError`.
 
     Parameters
     ----------
@@ -75,23 +81,17 @@ class Engine:
     ) -> None:
         if not isinstance(network, Network):
             network = Network(name=type(network).__name__, module=network)
-        if precision not in get_args(Precision):
-            raise unknown("engine, precision", precision, get_args(Precision))
-        if graphs not in get_args(Graphs):
-            raise unknown("engine, graphs", graphs, get_args(Graphs))
-        self.network = network
-        self.device = resolve_device(device)
+        self.network, self.device = network, resolve_device(device)
+        self._graphs: Graphs = graphs
         self._sweeps = Sweeps(network, self.device, precision, batch_size, graphs)
+        self.audit = self._sweeps.forward.audit
+        self._given = Given(network, self.device, self._sweeps.where)
+        self._answers = Answers(self._given, self._sweeps)
         self._slopes = Slopes(self._sweeps, batch_size)
         self._ascent = Ascent(self._sweeps, batch_size)
-        self._where, self._forward = self._sweeps.where, self._sweeps.forward
-        self.audit = self._forward.audit
-        # Others' code may need far more memory an image, which must not shrink the engine's own batches.
-        self._lent = Batches(self._sweeps.batches.where, batch_size)
-        self._cache: dict[str, Tensor] = {}
-        self._memory = Memory()
-        self._layer = network.layer
-        self._graphs: Graphs = graphs
+        self._taps = Taps(self._given, self._sweeps, self._slopes)
+        self._boxed = Boxed(self._sweeps, network.name)
+        self._lent = Lent(self._sweeps.batches.where, self.device, batch_size)
 
     def beside(self, network: Network) -> Engine:
         """Return an engine for another network: same device, precision and batch size; its work counts here too."""
@@ -106,45 +106,24 @@ class Engine:
         return other
 
     def inputs(self, pictures: np.ndarray) -> Tensor:
-        """Turn pictures into what the network eats.
+        """Turn pictures uint8 (N, H, W, 3) into what the network eats: float32 (N, 3, size, size), normalised.
 
-        Parameters
-        ----------
-        pictures : uint8 (N, H, W, 3)
-            Cropped centrally to a square and resized to the network's size, where it has one and they differ.
-
-        Returns
-        -------
-        Tensor float32 (N, 3, size, size)
-            Normalised, on the device.
+        They are cropped centrally to a square and resized to the network's size, where it has one and they differ.
         """
-        images = conversion.to_device(pictures, self.device, f"pictures for {self._where}")
-        size = self.network.size
-        if size is not None and tuple(images.shape[2:]) != (size, size):
-            images = conversion.fit(images, size)
-        return conversion.normalise(images, self.network.mean, self.network.std).contiguous()
+        return self._given.inputs(pictures)
 
-    def prepare(self, images: Tensor | np.ndarray) -> Tensor:
-        """Put network inputs on the device as contiguous float32; inputs that are so already are returned as they are.
+    def prepare(self, images: Images) -> Tensor:
+        """Put network inputs, floats (N, ...) already normalised, on the device as contiguous float32.
 
-        Parameters
-        ----------
-        images : float (N, ...)
-            Already normalised; `inputs` takes pictures.
+        Inputs that are so already are returned as they are; `inputs` takes pictures.
         """
-        given = _tensor(images)
-        if not given.is_floating_point() or given.ndim < 2 or not len(given):
-            raise LimenError(
-                f"images for {self._where}: given {given.dtype} {tuple(given.shape)}, allowed is at least one "
-                "normalised float image (N, C, H, W); `Engine.inputs` makes them from uint8 pictures."
-            )
-        return given.detach().to(self.device, torch.float32).contiguous()
+        return self._given.prepare(images)
 
     def place(self, values: Tensor | np.ndarray) -> Tensor:
         """Put any numbers on the device, as they are: labels, atoms, weights."""
-        return torch.as_tensor(values).detach().to(self.device)
+        return self._given.place(values)
 
-    def targets(self, images: Tensor | np.ndarray, targets: Any = None) -> Tensor:
+    def targets(self, images: Images, targets: Any = None) -> Tensor:
         """Return target classes int64 (N,) on the device; None = the class the network predicts for each image.
 
         Raises
@@ -152,31 +131,11 @@ class Engine:
         LimenError
             If they are not one class index an image.
         """
-        images = self.prepare(images)
-        if targets is None:
-            return self.scores(images).argmax(dim=1)
-        chosen = _tensor(targets)
-        if chosen.ndim != 1 or len(chosen) != len(images) or chosen.is_floating_point() or chosen.is_complex():
-            raise LimenError(
-                f"targets for {self._where}: given {chosen.dtype} {tuple(chosen.shape)} for {len(images)} images, "
-                "allowed is one class index an image."
-            )
-        chosen = chosen.to(self.device, torch.int64)
-        if self.device.type != "meta":
-            classes = len(self.network.classes) or self.scores(images[:1]).shape[1]
-            low, high = (int(value) for value in chosen.aminmax())
-            if low < 0 or high >= classes:
-                raise LimenError(
-                    f"targets for {self._where}: given classes from {low} to {high}, allowed is 0 to {classes - 1}."
-                )
-        return chosen
+        return self._answers.targets(images, targets)
 
     def numpy(self, tensor: Tensor) -> np.ndarray:
         """Return a tensor as an array on the CPU; on the meta device, zeros of its shape."""
-        if tensor.device.type == "meta":
-            tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
-        tensor = tensor.detach().cpu()
-        return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
+        return readable(tensor)
 
     def draws(self, seed: int, *key: Key) -> Draws:
         """Return seeded random numbers that are put on this device."""
@@ -186,184 +145,92 @@ class Engine:
         """Meter what is done inside the context; meters nest."""
         return self._sweeps.meters.run()
 
-    def scores(self, images: Tensor | np.ndarray, score: ScoreType = "logit") -> Tensor:
-        """Return the scores float32 (N, K) of images; the network's answers are remembered by content.
-
-        Raises
-        ------
-        LimenError
-            If an output is not finite.
-        """
-        images = self.prepare(images)
-        check_score(score)
-        self._sweeps.settle_precision(images)
-        if self.device.type == "meta":
-            return as_score(self._sweeps.logits(self._forward.plain, images), score)
-        keys = digests(images)
-        # The first place of each image not seen before: equal images run once.
-        missing = {key: keys.index(key) for key in dict.fromkeys(keys) if key not in self._cache}
-        rows = {key: self._cache[key] for key in keys if key in self._cache}
-        if missing:
-            index = list(missing.values())
-            fresh = self._sweeps.logits(
-                self._forward.plain, images if len(index) == len(images) else images[index], names=index
-            )
-            rows.update(zip(missing, fresh, strict=True))
-            self._remember({key: rows[key] for key in missing})
-        return as_score(torch.stack([rows[key] for key in keys]), score)
+    def scores(self, images: Images, score: ScoreType = "logit") -> Tensor:
+        """Return the scores float32 (N, K) of images; the network's answers are remembered by content."""
+        return self._answers.scores(images, score)
 
     def perturbed_scores(
         self,
-        images: Tensor | np.ndarray,
+        images: Images,
         masks: Masks,
         targets: Tensor | None,
         *,
-        space: Coordinates,
+        space: Space,
         score: ScoreType = "logit",
         side: int | None = None,
         mode: Mode = "nearest",
     ) -> Tensor:
-        """Return the scores of masked copies `m x + (1 - m) x0`, in full batches that span images.
+        """Return the scores float32 (N, M) of masked copies `m x + (1 - m) x0`; (N, M, K) without targets.
+
+        They run in full batches that span images.
 
         Parameters
         ----------
         images : float (N, C, H, W)
-        masks : Masks
-            `count` = M masks an image, in [0, 1], 1 = keep; made on the device batch by batch.
-        targets : int64 (N,) or None
-            None keeps the scores of all K classes.
-        space : Space
-            Gives the coordinates `x`, the baseline `x0` and the way (B, d) weights are spread.
-        side, mode
-            How (B, d) masks are spread: cells a side (None = what d says), nearest or bilinear.
-
-        Returns
-        -------
-        Tensor float32 (N, M), or (N, M, K) without targets
+        masks : Masks, M an image, in [0, 1], 1 = keep; made on the device batch by batch
+        targets : int64 (N,); None keeps the scores of all K classes
+        space : Space, gives the coordinates `x`, the baseline `x0` and the way (B, d) masks are spread
+        side, mode : how (B, d) masks are spread: cells a side (None = what d says), nearest or bilinear
         """
         images = self.prepare(images)
         copies = Copies(space.coordinates(self, images), masks, space, side=side, mode=mode)
-        told = None if masks.values is None else ("masks", masks.values, side, mode)
-        return self._copy_scores(images, copies, masks.count, targets, space, score, told)
+        return self._answers.copies(images, copies, targets, space, score)
 
     def altered_scores(
         self,
-        images: Tensor | np.ndarray,
+        images: Images,
         count: int,
         alter: Alter,
         targets: Tensor | None,
         *,
-        space: Coordinates,
+        space: Space,
         score: ScoreType = "logit",
         key: str | None = None,
     ) -> Tensor:
-        """Return the scores of copies that a function changes, in full batches that span images.
+        """Return the scores float32 (N, M) of copies that a function changes; (N, M, K) without targets.
 
         Parameters
         ----------
-        images : float (N, C, H, W)
+        images, targets, space, score : as for `perturbed_scores`
         count : M, copies an image
-        alter : callable
-            `alter(coordinates (B, *S), image_index (B,), copy_index (B,)) -> (B, *S)`, a function of its arguments
-            alone (draw beforehand), which it does not write to.
-        targets : int64 (N,) or None
-            None keeps the scores of all K classes.
-        space, score : as for `perturbed_scores`
+        alter : `alter(coordinates (B, *S), image_index (B,), copy_index (B,)) -> (B, *S)`
+            A function of its arguments alone (draw beforehand), which it does not write to.
         key : str or None
             Names all that `alter` does, its draws included: the same question, asked again, is answered from memory.
-
-        Returns
-        -------
-        Tensor float32 (N, M), or (N, M, K) without targets
         """
         images = self.prepare(images)
-        copies = Altered(space.coordinates(self, images), count, alter)
-        return self._copy_scores(images, copies, count, targets, space, score, None if key is None else (key,))
+        copies = Altered(space.coordinates(self, images), count, alter, key=key)
+        return self._answers.copies(images, copies, targets, space, score)
 
-    def _copy_scores(
-        self,
-        images: Tensor,
-        copies: Copies | Altered,
-        count: int,
-        targets: Tensor | None,
-        space: Coordinates,
-        score: ScoreType,
-        told: tuple[object, ...] | None,
-    ) -> Tensor:
-        """Score copies; `told` says what they are, if they are to be remembered."""
-        check_score(score)
-        self._sweeps.settle_precision(images)
-        chosen = None if targets is None else self.targets(images, targets)
-        key = self._key(images, count, space, told)
-        values = self._memory.get(key)
-        if values is None:
-            gathered = None if key else chosen
-            values = self._sweeps.copies(copies, len(images), gathered, space, "logit" if key else score)
-        if key is None:
-            return values
-        self._memory.put(key, values)
-        values = as_score(values, score)
-        if chosen is None:
-            return values.clone()
-        return values.gather(2, chosen[:, None, None].expand(-1, count, 1))[:, :, 0]
-
-    def _key(self, images: Tensor, count: int, space: Coordinates, told: tuple[object, ...] | None) -> str | None:
-        """Return what a question is remembered by; None where it is too large, or the space has no identity."""
-        identity = getattr(space, "identity", None)
-        if told is None or identity is None or self.device.type == "meta":
-            return None
-        if not count or not self._memory.takes(len(images) * count * (len(self.network.classes) or _CLASSES)):
-            return None
-        return combined(identity, count, *digests(images), *told)
-
-    def gradients(
-        self,
-        images: Tensor | np.ndarray,
-        targets: Tensor | None,
-        *,
-        space: Coordinates,
-        rule: ReluRule = "plain",
-    ) -> Tensor:
+    def gradients(self, images: Images, targets: Tensor | None, *, space: Space, rule: ReluRule = "plain") -> Tensor:
         """Return d logit / d coordinates, float32 (N, *coordinates); each image's own, whatever its batch mates.
 
         Parameters
         ----------
-        rule : {'plain', 'guided', 'deconvnet'}
-            How gradients pass a ReLU, at every ReLU operation of the network.
+        images : float (N, C, H, W)
+        targets : int64 (N,); None takes the predicted classes
+        space : Space
+        rule : {'plain', 'guided', 'deconvnet'}, how gradients pass every ReLU operation of the network
 
         Raises
         ------
         LimenError
-            If an output or a gradient is not finite, the network has no gradient, or a rule but no ReLU.
+            If a gradient is not finite, the network has no gradient, or a rule but no ReLU.
         """
-        images = self.prepare(images)
-        chosen = self.targets(images, targets)
-        coordinates = space.coordinates(self, images)
-
-        return self._slopes.plain(coordinates, chosen, space, rule, images=images)
+        return self._slopes.plain(self._asked(images, targets, space), rule)
 
     def gradient_moments(
-        self, images: Tensor | np.ndarray, count: int, alter: Alter, targets: Tensor | None, *, space: Coordinates
+        self, images: Images, count: int, alter: Alter, targets: Tensor | None, *, space: Space
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and sum of squared deviations of d logit / d coordinates over altered copies, in one pass.
+        """Return mean and sum of squared deviations of d logit / d coordinates over altered copies, (N, *coordinates) each.
 
-        Parameters
-        ----------
-        images, count, alter, targets, space : as for `altered_scores`
-
-        Returns
-        -------
-        Tensor, Tensor float32 (N, *coordinates)
-            With M copies the mean square is `mean^2 + deviations / M`, the unbiased variance `deviations / (M - 1)`.
+        With M copies the mean square is `mean^2 + deviations / M`, the unbiased variance `deviations / (M - 1)`. What is
+        given is as for `altered_scores`.
         """
-        images = self.prepare(images)
-        chosen = self.targets(images, targets)
-        coordinates = space.coordinates(self, images)
-        copies = Altered(coordinates, count, alter)
-        return self._slopes.moments(coordinates, copies, chosen, space, images=images)
+        return self._slopes.moments(self._asked(images, targets, space), count, alter)
 
     def path_gradients(
-        self, images: Tensor | np.ndarray, nodes: Any, weights: Any, targets: Tensor | None, *, space: Coordinates
+        self, images: Images, nodes: Any, weights: Any, targets: Tensor | None, *, space: Space
     ) -> Tensor:
         """Return `sum_i w_i grad f(x0 + a_i (x - x0))`, float32 (N, *coordinates), in batches over images x nodes.
 
@@ -372,87 +239,44 @@ class Engine:
         nodes, weights : float (T,)
             Positions `a_i` on the straight path from the baseline (0) to the image (1), and their weights `w_i`.
         """
-        images = self.prepare(images)
-        chosen = self.targets(images, targets)
-        places, shares = (_tensor(line).to(self.device, torch.float64) for line in (nodes, weights))
-        if places.ndim != 1 or places.shape != shares.shape or not len(places):
-            raise LimenError(
-                f"path gradients: given nodes {tuple(places.shape)} and weights {tuple(shares.shape)}, "
-                "allowed are two lines (T,) of equal length."
-            )
-        coordinates = space.coordinates(self, images)
-        return self._slopes.path(coordinates, places, shares, chosen, space, images=images)
+        asked = self._asked(images, targets, space)
+        return self._slopes.path(asked, *self._given.nodes(nodes, weights))
 
     def margin_bounds(
         self,
-        images: Tensor | np.ndarray,
+        images: Images,
         boxes: Boxes,
         targets: Tensor | None,
         *,
-        space: Coordinates,
+        space: Space,
         rivals: Tensor | None = None,
         relaxation: Relaxation = "crown_ibp",
         bound: Bound = "margin",
     ) -> Tensor:
-        """Return upper bounds of how far another class's logit rises over the target's while the input is in a box.
+        """Return upper bounds (N, M) of how far another class's logit rises over the target's while the input is in a box.
 
         Below 0 the decision cannot change in the box. Sound up to float32 rounding, for which bounds are moved
         outwards a little; no bound where `boxes` looks at samples of a layer.
 
         Parameters
         ----------
-        images : float (N, C, H, W)
+        images, targets, space : as for `gradients`
         boxes : Boxes, M an image, in the coordinates of the space
-        targets : int64 (N,) or None
-        space : Space
         rivals : int64 (N,), the other class of each image; None takes the largest bound over all others
         relaxation, bound : as for `bounds.Margins`
-
-        Returns
-        -------
-        Tensor float32 (N, M)
 
         Raises
         ------
         LimenError
-            If the network holds an operation that bounds cannot go through, or a bound is not finite.
+            If the network holds an operation that bounds cannot go through.
         """
-        images = self.prepare(images)
-        chosen = self.targets(images, targets)
-        versus = None if rivals is None else self.targets(images, rivals)
-        make = boxes.of(space.coordinates(self, images), lambda points: self.tap(space.inputs(points), boxes.layer))
-        run = self._sweeps.runner(boxes.layer or space.layer)
-        where, size = self._sweeps.batches.where, self._sweeps.batches.size
-
-        def network(inputs: Tensor) -> Tensor:
-            return logits_of(run(inputs.clone() if boxes.layer else space.inputs(inputs.clone())), self.network.name)
-
-        with torch.no_grad(), exact(self.device):
-            first = make(0, 1)[0].centre
-            # The engine's own forward goes first: it settles the memory layout that the traced one runs in.
-            expected = self._forward(run, first if boxes.layer else space.inputs(first), low=False)
-            margins = Margins.of(network, first, expected, relaxation=relaxation, bound=bound, where=self._where)
-
-            def work(start: int, stop: int) -> tuple[Tensor, Cost]:
-                box, image = make(start, stop)
-                cost = Cost()
-                return margins.overlap(box, chosen[image], None if versus is None else versus[image], cost), cost
-
-            found = []
-            for _, _, (values, cost) in Batches(where, min(size, margins.most)).sweep(len(images) * boxes.count, work):
-                self._sweeps.meters.count(forwards=cost.forwards, backwards=cost.backwards)
-                found.append(values)
-        values = torch.cat(found).unflatten(0, (len(images), boxes.count))
-        self._sweeps.check(finite(values))
-        return values
+        asked = self._asked(images, targets, space)
+        versus = None if rivals is None else self.targets(asked.images, rivals)
+        make = boxes.of(asked.coordinates, lambda points: self.tap(space.inputs(points), boxes.layer))
+        return self._boxed.margins(asked, boxes, make, versus, relaxation, bound)
 
     def ascend(
-        self,
-        start: Mapping[str, Tensor],
-        targets: Tensor,
-        aim: Aim,
-        *,
-        progress: Callable[[int, int], None] | None = None,
+        self, start: Mapping[str, Tensor], targets: Tensor, aim: Aim, *, progress: Progress | None = None
     ) -> Ascended:
         """Move rendered pictures up their targets' logits, each on its own.
 
@@ -460,15 +284,8 @@ class Engine:
         ----------
         start : name -> float tensor (n, ...), copied
         targets : int64 (n,), the class each picture is made for
-        aim : Aim
-            How parameters are rendered and seen, how far to climb, what holds the pictures near the start.
-        progress : callable or None
-            `progress(pictures done, pictures)`.
-
-        Raises
-        ------
-        LimenError
-            If a logit or a picture is not finite.
+        aim : Aim, how parameters are rendered and seen, how far to climb, what holds the pictures near the start
+        progress : `progress(pictures done, pictures)`
         """
         placed = {name: self.place(value).float() for name, value in start.items()}
         return self._ascent.run(placed, self.place(targets), aim, progress=progress)
@@ -478,18 +295,13 @@ class Engine:
 
         It gets copies, since it may write to them, and gradients are on; what it costs is not metered.
         """
-
-        def work(start: int, stop: int) -> Tensor:
-            with torch.enable_grad(), exact(self.device):
-                return run(images[start:stop].clone(), targets[start:stop].clone()).detach()
-
-        return torch.cat([result for _, _, result in self._lent.sweep(len(images), work)])
+        return self._lent.run(images, targets, run)
 
     def layers(self) -> list[str]:
         """List the names of layers that can be tapped."""
-        return layer_names(self._forward.module)
+        return self._taps.names()
 
-    def default_layer(self, images: Tensor | np.ndarray | None = None) -> str:
+    def default_layer(self, images: Images | None = None) -> str:
         """Return the network's default layer; where it names none, the last module with a spatial output.
 
         Raises
@@ -497,20 +309,9 @@ class Engine:
         LimenError
             If the network has no spatial layer, or names no layer and there are no images to find it with.
         """
-        if self._layer is None:
-            if images is None:
-                raise LimenError(f"{self._where}: it names no default layer; give a layer's name, or images.")
-            with last_spatial(self._forward.module) as found, torch.no_grad():
-                self._forward(self._forward.plain, self.prepare(images)[:1], low=False)
-            self._layer = found()
-        if self._layer is None:
-            raise LimenError(
-                f"{self._where}: no layer has a spatial output (N, C, H, W) to take by default; "
-                f"allowed by name are {', '.join(self.layers())}."
-            )
-        return self._layer
+        return self._taps.default(images)
 
-    def tap(self, images: Tensor | np.ndarray, layer: str | None = None) -> Tensor:
+    def tap(self, images: Images, layer: str | None = None) -> Tensor:
         """Return the activations float32 (N, ...) of a layer (None = the default layer).
 
         Raises
@@ -518,32 +319,12 @@ class Engine:
         LimenError
             If the network has no such layer, or the layer does not run.
         """
-        images = self.prepare(images)
-        layer = layer or self.default_layer(images)
-        part = find_layer(self._forward.module, layer, self.network.name)
+        return self._taps.activations(images, layer)
 
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            with tapped(part, layer) as last:
-                logits = self._forward(self._forward.plain, images[start:stop], low=False)
-            return last().float(), finite(logits)
-
-        found = []
-        with torch.no_grad():
-            for start, stop, result in self._sweeps.batches.sweep(len(images), work, self._forward.most(images)):
-                self._sweeps.meters.count(forwards=stop - start)
-                found.append(result)
-        activations, good = (torch.cat(parts) for parts in zip(*found, strict=True))
-        self._sweeps.check(good)
-        return activations.contiguous()
-
-    def tap_gradients(
-        self, images: Tensor | np.ndarray, layer: str | None, targets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def tap_gradients(self, images: Images, layer: str | None, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the activations of a layer and d logit / d activations, both float32 (N, ...)."""
         images = self.prepare(images)
-        chosen = self.targets(images, targets)
-        layer = layer or self.default_layer(images)
-        return self._slopes.at_layer(images, layer, chosen, self.network.name)
+        return self._taps.gradients(images, layer, self.targets(images, targets))
 
     def head(self, layer: str) -> Callable[[Tensor], Tensor]:
         """Return the part of the network after a layer: activations (n, ...) to logits float32 (n, K).
@@ -555,28 +336,13 @@ class Engine:
         LimenError
             If the layer is no cut point: the logits also depend on tensors computed before it.
         """
-        run = self._sweeps.runner(layer)
-
-        def head(activations: Tensor) -> Tensor:
-            if torch.is_grad_enabled() and activations.requires_grad:
-                self._sweeps.meters.count(forwards=len(activations))
-                return self._forward(run, activations)
-            return self.head_scores(activations, layer)
-
-        return head
+        return self._taps.head(layer)
 
     def head_scores(self, activations: Tensor | np.ndarray, layer: str) -> Tensor:
         """Return the logits float32 (n, K) of activations of a layer, in batches, without gradients."""
-        return self._sweeps.logits(self._sweeps.runner(layer), self.prepare(activations))
+        return self._taps.logits(activations, layer)
 
-    def _remember(self, rows: dict[str, Tensor]) -> None:
-        self._cache.update(rows)
-        while len(self._cache) > _CACHED_SCORES:
-            del self._cache[next(iter(self._cache))]
-
-
-def _tensor(values: Any) -> Tensor:
-    """Return a tensor of what a caller gave; an array that torch cannot share (read-only, reversed) is copied."""
-    if isinstance(values, np.ndarray) and not (values.flags.writeable and values.flags.c_contiguous):
-        values = values.copy(order="C")
-    return torch.as_tensor(values)
+    def _asked(self, images: Images, targets: Tensor | None, space: Space) -> Asked:
+        images = self.prepare(images)
+        chosen = self.targets(images, targets)
+        return Asked(images, chosen, space.coordinates(self, images), space)

@@ -41,13 +41,15 @@ def read_layers(
     LimenError
         If there is no such layer, it does not run, or an output of the network is not finite.
     """
-    parts = {name: find_layer(engine._forward.module, name, engine.network.name) for name in reduce}
+    parts = {name: find_layer(engine._sweeps.forward.module, name, engine.network.name) for name in reduce}
 
     def work(start: int, stop: int) -> tuple[dict[str, Tensor], Tensor]:
         inputs = engine.inputs(pictures[start:stop])
         with ExitStack() as stack:
             last = {name: stack.enter_context(tapped(part, name)) for name, part in parts.items()}
-            logits = engine._forward(engine._forward.plain, inputs if change is None else change(inputs), low=False)
+            logits = engine._sweeps.forward(
+                engine._sweeps.forward.plain, inputs if change is None else change(inputs), low=False
+            )
         return {name: shrink(last[name]().float()).contiguous() for name, shrink in reduce.items()}, finite(logits)
 
     return _swept(engine, pictures, work)
@@ -64,7 +66,7 @@ def blocks(engine: Engine, pictures: np.ndarray, layer: str) -> tuple[str, ...]:
     LimenError
         If there is no such layer, or it does not run.
     """
-    module = engine._forward.module
+    module = engine._sweeps.forward.module
     find_layer(module, layer, engine.network.name)
     named = _expanded(module, "", layer)
     finished: list[str] = []
@@ -100,7 +102,9 @@ def penultimate(engine: Engine, pictures: np.ndarray) -> Tensor:
         fed: list[Tensor] = []
         handle = linear.register_forward_pre_hook(lambda _, given: fed.append(given[0].detach().clone()))
         try:
-            logits = engine._forward(engine._forward.plain, engine.inputs(pictures[start:stop]), low=False)
+            logits = engine._sweeps.forward(
+                engine._sweeps.forward.plain, engine.inputs(pictures[start:stop]), low=False
+            )
         finally:
             handle.remove()
         return {"fed": fed[-1].float().flatten(1)}, finite(logits)
@@ -112,7 +116,7 @@ def _swept(
     engine: Engine, pictures: np.ndarray, work: Callable[[int, int], tuple[dict[str, Tensor], Tensor]]
 ) -> dict[str, Tensor]:
     found, good = [], []
-    most = engine._forward.most(engine.inputs(pictures[:1]))
+    most = engine._sweeps.forward.most(engine.inputs(pictures[:1]))
     with torch.no_grad():
         for start, stop, (values, fine) in engine._sweeps.batches.sweep(len(pictures), work, most):
             engine._sweeps.meters.count(forwards=stop - start)
@@ -144,11 +148,11 @@ def _classifier(engine: Engine, pictures: np.ndarray) -> nn.Linear | None:
     """Return the linear layer whose answers are the logits."""
     seen: list[tuple[nn.Linear, Tensor]] = []
     with ExitStack() as stack, torch.no_grad():
-        for part in engine._forward.module.modules():
+        for part in engine._sweeps.forward.module.modules():
             if isinstance(part, nn.Linear):
                 handle = part.register_forward_hook(lambda one, _, output: seen.append((one, output.detach())))
                 stack.callback(handle.remove)
-        logits = engine._forward(engine._forward.plain, engine.inputs(pictures[:1]), low=False)
+        logits = engine._sweeps.forward(engine._sweeps.forward.plain, engine.inputs(pictures[:1]), low=False)
     for part, output in reversed(seen):
         if output.shape == logits.shape and torch.allclose(output.float(), logits):
             return part

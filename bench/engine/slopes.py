@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..registry import LimenError
 from .batching import Batches
-from .copies import Altered, Coordinates
+from .coordinates import Asked, Coordinates
+from .copies import Alter, Altered
 from .hooks import find_layer, leaf
 from .moments import Moments
 from .precision import exact
@@ -33,48 +34,42 @@ class Slopes:
         self._sweeps = sweeps
         self._batches = Batches(sweeps.batches.where, batch_size)
 
-    def plain(
-        self, coordinates: Tensor, chosen: Tensor, space: Coordinates, rule: ReluRule, *, images: Tensor
-    ) -> Tensor:
+    def plain(self, asked: Asked, rule: ReluRule) -> Tensor:
         """Return d logit / d coordinates, (N, *coordinates)."""
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            return self._gradient(coordinates[start:stop], chosen[start:stop], space, rule)
+            return self._gradient(asked.coordinates[start:stop], asked.chosen[start:stop], asked.space, rule)
 
-        slopes, good = self._sweep(len(coordinates), work, images)
+        slopes, good = self._sweep(len(asked.coordinates), work, asked.images)
         self._sweeps.check(good)
         return slopes
 
-    def moments(
-        self, coordinates: Tensor, copies: Altered, chosen: Tensor, space: Coordinates, *, images: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return mean and sum of squared deviations over the copies of each image, (N, *coordinates) each."""
-        count = len(copies) // len(images)
-        moments = Moments(coordinates)
+    def moments(self, asked: Asked, count: int, alter: Alter) -> tuple[Tensor, Tensor]:
+        """Return mean and sum of squared deviations over altered copies of each image, (N, *coordinates) each."""
+        copies = Altered(asked.coordinates, count, alter)
+        moments = Moments(asked.coordinates)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             points, image = copies.build(start, stop)
-            return self._gradient(points, chosen[image], space)
+            return self._gradient(points, asked.chosen[image], asked.space)
 
         good = []
-        for start, (slopes, fine) in self._passes(len(copies), work, images):
+        for start, (slopes, fine) in self._passes(len(copies), work, asked.images):
             good.append(fine)
             moments.add(slopes, start, count)
-        self._sweeps.check(torch.cat(good).unflatten(0, (len(images), count)).all(dim=1))
+        self._sweeps.check(torch.cat(good).unflatten(0, (len(asked.images), count)).all(dim=1))
         return moments.mean.float(), moments.deviations.float()
 
-    def path(
-        self, coordinates: Tensor, nodes: Tensor, weights: Tensor, chosen: Tensor, space: Coordinates, *, images: Tensor
-    ) -> Tensor:
+    def path(self, asked: Asked, nodes: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted sum of gradients at nodes (T,) of the line from the baseline, (N, *coordinates)."""
-        baseline = space.baseline(coordinates)
+        coordinates, baseline = asked.coordinates, asked.space.baseline(asked.coordinates)
         count, ones = len(nodes), [1] * (coordinates.ndim - 1)
 
         def work(start: int, stop: int) -> tuple[list[tuple[int, Tensor]], Tensor]:
             flat = torch.arange(start, stop, device=self._sweeps.device)
             image, step = flat // count, flat % count
             points = torch.lerp(baseline[image], coordinates[image], nodes[step].float().reshape(-1, *ones))
-            slopes, good = self._gradient(points, chosen[image], space)
+            slopes, good = self._gradient(points, asked.chosen[image], asked.space)
             weighted = slopes.double() * weights[step].reshape(-1, *ones)
             return [
                 (index, weighted[max(index * count - start, 0) : (index + 1) * count - start].sum(dim=0))
@@ -83,11 +78,11 @@ class Slopes:
 
         total = torch.zeros(coordinates.shape, dtype=torch.float64, device=self._sweeps.device)
         good = []
-        for _, (sums, fine) in self._passes(len(images) * count, work, images):
+        for _, (sums, fine) in self._passes(len(asked.images) * count, work, asked.images):
             good.append(fine)
             for index, part in sums:
                 total[index] += part
-        self._sweeps.check(torch.cat(good).unflatten(0, (len(images), count)).all(dim=1))
+        self._sweeps.check(torch.cat(good).unflatten(0, (len(asked.images), count)).all(dim=1))
         return total.float()
 
     def at_layer(self, images: Tensor, layer: str, chosen: Tensor, network: str) -> tuple[Tensor, Tensor]:

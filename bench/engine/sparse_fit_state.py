@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ..registry import LimenError
 from .content import combined
+from .sparse_fit_model import Model
 from .sparse_fit_world import World
-
-if TYPE_CHECKING:
-    from .sparse_fit import Model
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..registry import LimenError, unknown
 from .batching import Batches
-from .copies import Altered, Coordinates, Copies
+from .coordinates import Coordinates
+from .copies import Altered, Copies
 from .cost import Meters
 from .forward import Forward, Run
 from .frozen import Graphs
@@ -42,6 +43,10 @@ class Sweeps:
     def __init__(
         self, network: Network, device: torch.device, precision: Precision, batch_size: int, graphs: Graphs
     ) -> None:
+        if precision not in get_args(Precision):
+            raise unknown("engine, precision", precision, get_args(Precision))
+        if graphs not in get_args(Graphs):
+            raise unknown("engine, graphs", graphs, get_args(Graphs))
         self.where = f"network '{network.name}'"
         self.device = device
         self.forward = Forward(network, device, precision, graphs)

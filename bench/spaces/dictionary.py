@@ -123,7 +123,7 @@ class Dictionary:
         """
         rows = positions(activations)
         self._check_features(rows.shape[1])
-        codes = ENCODERS[self.encoder][0](rows.float() - self.mean, self)
+        codes = ENCODERS[self.encoder][0](rows.float() - self.mean, self.atoms, self.parameters)
         shape = activations.shape
         return codes.reshape(shape[0], *(shape[2:] if activations.ndim == 4 else shape[1:-1]), self.k)
 
@@ -152,7 +152,7 @@ class Dictionary:
 
         def coded(start: int, stop: int) -> SparseCodes:
             rows = stream.span(start, stop).type_as(self.mean)
-            return entries_of(rows - self.mean, self)
+            return entries_of(rows - self.mean, self.encoder, self.atoms, self.parameters)
 
         return SparseCodes.joined([codes for _, _, codes in batches.sweep(len(stream), coded)])
 

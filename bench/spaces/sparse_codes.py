@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..registry import LimenError
-from .encoders import ENCODERS, ENTRIES
-
-if TYPE_CHECKING:
-    from .dictionary import Dictionary
+from .encoders import ENCODERS, ENTRIES, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +87,14 @@ class SparseCodes:
         return SparseCodes(torch.cat(indices), torch.cat(values), parts[0].k)
 
 
-def entries_of(centred: Tensor, dictionary: Dictionary) -> SparseCodes:
-    """Code centred rows (n, d); the same codes as the dense encoder's."""
-    if dictionary.encoder in ENTRIES:
-        values, indices = ENTRIES[dictionary.encoder](centred, dictionary)
-        return SparseCodes(indices, values, dictionary.k)
-    codes = ENCODERS[dictionary.encoder][0](centred, dictionary)
+def entries_of(centred: Tensor, encoder: str, atoms: Tensor, parameters: Parameters) -> SparseCodes:
+    """Code centred rows (n, d) in atoms (k, d); the same codes as the dense encoder's."""
+    if encoder in ENTRIES:
+        values, indices = ENTRIES[encoder](centred, atoms, parameters)
+        return SparseCodes(indices, values, len(atoms))
+    codes = ENCODERS[encoder][0](centred, atoms, parameters)
     active = codes != 0
     width = int(active.sum(dim=1).max()) if len(codes) else 0
     # The largest in magnitude are the ones that are not zero; filling entries point at atoms whose code is 0.
     indices = codes.abs().topk(width, dim=1).indices
-    return SparseCodes(indices, codes.gather(1, indices), dictionary.k)
+    return SparseCodes(indices, codes.gather(1, indices), len(atoms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,9 @@ def test_a_code_matrix_that_would_not_fit_is_never_made(monkeypatch: pytest.Monk
     dictionary, sizes = made("threshold"), []
     encode, parameters = ENCODERS["threshold"]
 
-    def watched(centred: Tensor, one: Dictionary) -> Tensor:
+    def watched(centred: Tensor, atoms: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         sizes.append(len(centred))
-        return encode(centred, one)
+        return encode(centred, atoms, tensors)
 
     monkeypatch.setitem(ENCODERS, "threshold", (watched, parameters))
     monkeypatch.setattr(dictionary_module, "CODE_NUMBERS", 8 * K)

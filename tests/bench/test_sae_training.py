@@ -17,7 +17,8 @@ import bench.engine.sparse_fit as loop
 from bench.dictionaries._sparse import Training
 from bench.engine import Draws
 from bench.engine.activations import Activations
-from bench.engine.sparse_fit import Schedule, Step, fit_sparse
+from bench.engine.sparse_fit import Schedule, fit_sparse
+from bench.engine.sparse_fit_model import Step
 from bench.registry import DICTIONARIES, LimenError
 from bench.spaces.dictionary import Dictionary
 

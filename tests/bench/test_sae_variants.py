@@ -20,7 +20,7 @@ from bench.dictionaries.matryoshka import Nested
 from bench.dictionaries.sae import Rectified
 from bench.dictionaries.topk import TopK
 from bench.engine import Draws
-from bench.engine.sparse_fit import Step
+from bench.engine.sparse_fit_model import Step
 from bench.engine.sparse_fit_world import World
 from bench.registry import DICTIONARIES, LimenError, resolve_options
 

@@ -16,7 +16,7 @@ from bench.dictionaries import universal as module
 from bench.dictionaries.universal import Shared, universal
 from bench.engine import Draws, sparse_fit
 from bench.engine.activations import Activations
-from bench.engine.sparse_fit import Step
+from bench.engine.sparse_fit_model import Step
 from bench.engine.sparse_fit_world import World
 from bench.metrics.universality._shared import permutations
 from bench.metrics.universality.firing_entropy import entropy

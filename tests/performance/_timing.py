@@ -64,7 +64,7 @@ def bare_passes(subject: Subject, clock: Clock, *, backwards: bool) -> dict[str,
     'forward' and 'backward' (a forward and a backward) run as the engine would at its best: its precision, layout,
     batch and, for forwards, compiled graph. 'plain_forward' and 'plain_backward' are float32 NCHW in the same batches.
     """
-    engine, forward = subject.engine, subject.engine._forward
+    engine, forward = subject.engine, subject.engine._sweeps.forward
     size = min(engine._sweeps.batches.size, forward.most(subject.pictures[:1]))
     batch = subject.pictures[torch.arange(size) % len(subject.pictures)].contiguous()
     graph = forward.frozen(forward.plain, batch[:1], 2**31, size)

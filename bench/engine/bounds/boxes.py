@@ -12,6 +12,8 @@ from ...registry import LimenError
 from .interval import Interval
 
 Corners = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Make = Callable[[int, int], tuple[Interval, Tensor]]
+"""`make(start, stop) -> (boxes start .. stop, the image (B,) of each)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Boxes:
     layer: str | None = None
     noise: Tensor | None = None
 
-    def of(self, coordinates: Tensor, tap: Callable[[Tensor], Tensor]) -> Callable[[int, int], tuple[Interval, Tensor]]:
+    def of(self, coordinates: Tensor, tap: Callable[[Tensor], Tensor]) -> Make:
         """Return the function that makes boxes start .. stop of N images and tells the image (B,) of each.
 
         Box `i` is box `i % M` of image `i // M`; `tap` gives the layer's activations at coordinates.
