@@ -12,6 +12,7 @@ from ..engine.activations import Activations
 from ..engine.precision import Precision
 from ..engine.sparse_fit import Schedule
 from ..registry import LimenError
+from ..spaces.dictionary import check_rows
 
 Standardise = Literal["scale", "features", "none"]
 
@@ -99,12 +100,7 @@ def stream(activations: Tensor | Activations, name: str) -> Activations:
         If there are fewer rows or a number is not finite.
     """
     rows = Activations.of(activations)
-    finite = len(rows) > 1 and bool(torch.isfinite(rows.moments()[1]).all())
-    if not finite:
-        raise LimenError(
-            f"dictionary '{name}': given activations {tuple(activations.shape)}"
-            f"{' with a number that is not finite' if len(rows) > 1 else ''}, allowed are two or more finite rows."
-        )
+    check_rows(len(rows), len(rows) > 1 and bool(torch.isfinite(rows.moments()[1]).all()), activations, name)
     return rows
 
 

@@ -281,12 +281,22 @@ def fit_rows(activations: Tensor | Activations, name: str, draws: Draws | None =
         rows = activations.all() if whole else activations.sample(most, stream.spawn("rows to fit"))
     else:
         rows = positions(activations).float()
-    if len(rows) < 2 or not bool(torch.isfinite(rows).all()):
-        raise LimenError(
-            f"dictionary '{name}': given activations {tuple(activations.shape)}"
-            f"{' with a number that is not finite' if len(rows) > 1 else ''}, allowed are two or more finite rows."
-        )
+    check_rows(len(rows), len(rows) > 1 and bool(torch.isfinite(rows).all()), activations, name)
     return rows
+
+
+def check_rows(count: int, finite: bool, given: Tensor | Activations, name: str) -> None:
+    """Refuse to fit fewer than two rows, or a number that is not finite.
+
+    Raises
+    ------
+    LimenError
+    """
+    if count < 2 or not finite:
+        raise LimenError(
+            f"dictionary '{name}': given activations {tuple(given.shape)}"
+            f"{' with a number that is not finite' if count > 1 else ''}, allowed are two or more finite rows."
+        )
 
 
 def check_k(k: int, most: int | None, name: str, reason: str = "") -> None:
