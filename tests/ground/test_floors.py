@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -96,3 +97,15 @@ def test_top_level_is_what_the_design_names():
         "constraints.txt",
     }
     assert top == PACKAGES | carried
+
+
+def test_one_version_is_told_everywhere():
+    told = {
+        re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)[1]
+        for name, pattern in (
+            ("pyproject.toml", r'^version = "(.+)"$'),
+            ("CITATION.cff", r"^version: (.+)$"),
+            ("CHANGELOG.md", r"^## (\d\S+)"),
+        )
+    }
+    assert len(told) == 1
