@@ -98,6 +98,8 @@ bots:
   effects: {effects}
   # Shifts in logits for each unit of a numeric factor, for example {{region_mass: 4.0}}: bots that read a fact of the trial.
   slopes: {slopes}
+  # Share of the steps of a reveal game that go to what stands out in the picture, by condition; the rest is a random walk.
+  attention: {attention}
   # Standard deviations of people and of items, in logits.
   participant_sd: 0.6
   item_sd: 0.5
@@ -151,6 +153,7 @@ def init_study(protocol: str) -> str:
         accuracy="".join(f"    {name}: {json.dumps(value)}\n" for name, value in bots["accuracy"].items()).rstrip(),
         effects=json.dumps(bots.get("effects", {})),
         slopes=json.dumps(bots.get("slopes", {})),
+        attention=json.dumps(bots.get("attention", {})),
         words=json.dumps(example.get("words", {})),
     )
 

@@ -41,7 +41,7 @@ class Entry:
     submission: str = ""
     """The recruiter's name of this visit."""
     cell: str | None = None
-    """Set for previews that ask to be a participant of one cell."""
+    """Set for previews and simulated people that ask to be a participant of one cell."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,14 +146,15 @@ def picture(name: str) -> Response:
 def _entry(wanted: OpenRequest) -> Entry:
     running = server()
     parameters = wanted.parameters
-    if wanted.source == "bot":
-        return Entry(source="bot", recruiter="bot", recruiter_id=wanted.client_id)
+    cell = parameters.get("cell") or None
+    simulated = wanted.source == "bot"
+    if (simulated or "preview" in parameters) and cell is not None and cell not in running.study.trials:
+        raise Refusal(400, "bad_request", "This link names a cell that does not exist.")
+    if simulated:
+        return Entry(source="bot", recruiter="bot", recruiter_id=wanted.client_id, cell=cell)
     if "preview" in parameters:
         if not hmac.compare_digest(parameters["preview"].encode(), running.config.preview_key.encode()):
             raise Refusal(403, "preview", "This preview link is not valid any more.")
-        cell = parameters.get("cell") or None
-        if cell is not None and cell not in running.study.trials:
-            raise Refusal(400, "bad_request", "This preview link names a cell that does not exist.")
         claim = f"{wanted.client_id}/{cell or ''}"[:200]
         return Entry(source="preview", recruiter="preview", recruiter_id=claim, cell=cell)
     try:

@@ -136,7 +136,7 @@ class Writer:
             "question": QUESTION,
             "options": options,
             "faces": [{"label": LETTERS[place], "pictures": [name]} for place, name in enumerate(pictures)],
-            "layout": "grid",
+            "layout": "row",
             "confidence": CONFIDENCE,
             "feedback": self.feedback or line["phase"] == "practice",
             "lockout_ms": self.lockout_ms,

@@ -258,7 +258,7 @@ def test_without_the_models_answers_the_split_is_refused_by_name():
     assert result.estimates == ()
 
 
-OWN_COLUMNS = {"link", "link_datasets", "oddone", "preference"}
+OWN_COLUMNS = {"link", "link_datasets", "oddone", "preference", "self_ratings"}
 """Analyses of tables that this study does not leave; each is tested on its own."""
 
 

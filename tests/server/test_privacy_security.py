@@ -194,6 +194,16 @@ def test_a_preview_needs_the_key_and_shows_the_cell_it_names(launch):
     assert person.take().complete().json["code"].startswith("PREVIEW-")
 
 
+def test_simulated_people_get_the_cell_they_name_and_nobody_else_does(running):
+    cell = running.study.cells[3].cell
+    whole = set(running.study.trial_index[cell])
+    simulated = running.person("bot-0001", source="bot", cell=cell)
+    assert {trial["trial_id"] for trial in simulated.trials()} == whole
+    assert running.person("bot-0002", source="bot", cell="nowhere").opened.status_code == 400
+    people = [running.person(f"person-{number}", cell=cell) for number in range(2)]
+    assert any({trial["trial_id"] for trial in person.trials()} != whole for person in people)
+
+
 def test_codes_of_bots_cannot_be_taken_for_those_of_people(running):
     person = running.person("bot-0001", source="bot")
     assert person.take().complete().json["code"].startswith("BOT-")

@@ -103,6 +103,7 @@ def of_accuracy(study: FrozenStudy, said: Said, n: int) -> Given:
     known = dict[str, dict[str, float]]()
     for quantity, label in said:
         before, _, factor = quantity.partition("accuracy difference of ")
+        factor = factor.removesuffix(" (mixed model)").removesuffix(" over rules, people")
         high, dash, low = label.partition(" - ")
         if before or not factor or not dash or " " in factor:
             continue

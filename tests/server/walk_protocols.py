@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -35,6 +37,7 @@ import walk_screens
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 6
 """Pictures of kinds of trials that a page shows."""
+PICTURE = re.compile(r"[0-9a-f]{64}")
 PATIENCE_S = 600.0
 """A busy machine may take so long to start a server."""
 
@@ -88,10 +91,19 @@ def serve_and_take(path: Path, study: FrozenStudy, store: Store, out: Path, n: i
         url = f"http://127.0.0.1:{port}"
         fault = limen(log, "study", "bots", *shared, "--n", str(n), "--url", url, "--threads", "4")
         try:
-            screens, code = walk_screens.walk(f"{url}/study/{name}/?simulate=visual")
+            screens, code = walk_screens.walk(f"{url}/study/{name}/?cell={fullest(study)}&simulate=visual")
         except SystemExit as error:
             return [], fault or f"Chromium: {error}"
         return screens, fault or ("" if code else "Chromium: no code")
+
+
+def fullest(study: FrozenStudy) -> str:
+    """Return the cell whose trials show most pictures: that of people who see explanations or references."""
+
+    def shown(cell: str) -> float:
+        return fmean(len(PICTURE.findall(json.dumps(trial.payload))) for trial in study.trials[cell])
+
+    return max(reversed(study.trials), key=shown)
 
 
 def oracle(running: ExitStack, study: FrozenStudy, store: Store, out: Path) -> list[str]:

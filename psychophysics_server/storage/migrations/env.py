@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from ..tables import metadata
+from psychophysics_server.storage.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
