@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 PATIENCE_S = 1500.0
+STALL_S = 120.0
+"""A page on which nothing changes for so long is told of and left, and the next person comes."""
 PEOPLE = 20
 """A simulated person guesses the answers to the questions about the instructions; the first to get them right is followed."""
 HOLD = """
@@ -24,7 +27,8 @@ HOLD = """
     const has = (name) => trial.querySelector(name) ? name : "";
     const options = trial.querySelector(".options")?.className ?? "";
     const parts = [".base", ".forced.bare", ".steps", ".slider", ".field", "textarea", ".reservoir"].map(has);
-    return [page.dataset.page, trial.className, options, trial.querySelectorAll(".panel, .grid").length > 0, ...parts].join("|");
+    const paper = [...trial.querySelectorAll("canvas")].some((canvas) => canvas.offsetParent);
+    return [page.dataset.page, trial.className, options, trial.querySelectorAll(".panel, .grid").length > 0, paper, ...parts].join("|");
   };
   window.walk = { seen: new Set(), held: null };
   const look = () => {
@@ -83,7 +87,13 @@ def walk(url: str) -> tuple[list[Screen], str]:
 
 def _to_the_end(page: Any, faults: list[str]) -> tuple[list[Screen], str]:
     screens, end = [], time.monotonic() + PATIENCE_S
+    shown, since = "", time.monotonic()
     while time.monotonic() < end and not faults:
+        if (now := page.locator("body").inner_text()) != shown:
+            shown, since = now, time.monotonic()
+        if time.monotonic() - since > STALL_S:
+            print(f"stalled: {re.sub(chr(10) + '+', ' / ', shown)[:300]}", file=sys.stderr)
+            return [], ""
         code = page.query_selector("#code")
         if code is not None:
             return screens, str(code.inner_text())

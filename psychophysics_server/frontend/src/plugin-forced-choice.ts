@@ -51,7 +51,7 @@ class ForcedChoiceScreen extends ChoosingScreen<ForcedChoicePayload> {
       "div",
       { class: "trial" },
       element("p", { class: "position" }, this.parameters.position),
-      element("h1", {}, payload.question || (has("max") ? heading : has("base") ? base : bare)),
+      element("h1", {}, payload.question || (has("base") ? base : has("max") ? heading : bare)),
       element("div", { class: `forced${has("min", "max") ? "" : " bare"}` }, ...of("min"), centre, ...of("max")),
       ...this.fields(this.levels === 0),
       element("p", { class: "hint keys" }, this.hint()),
