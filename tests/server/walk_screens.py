@@ -41,13 +41,23 @@ HOLD = """
     window.walk.seen.add(name);
     window.walk.held = name;
   };
+  const due = [];
+  const release = () => {
+    while (due.length > 0 && !window.walk.held) due.shift()();
+    if (due.length > 0) plain(release, 20);
+  };
   window.setTimeout = (act, wait = 0, ...rest) => {
-    const later = () => (look(), window.walk.held ? plain(later, 20) : act(...rest));
+    const later = () => {
+      look();
+      if (!window.walk.held && due.length === 0) return act(...rest);
+      if (due.push(() => act(...rest)) === 1) plain(release, 20);
+    };
     return plain(later, wait);
   };
 })();
 """
-"""While a new kind of trial is on the screen no timer goes off, so that nobody answers until its picture is taken."""
+"""While a new kind of trial is on the screen no timer goes off, so that nobody answers until its picture is taken; then they
+go off in their order: an answer must not come before the button that takes it."""
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,9 @@ def _connected(labels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
     given = torch.where(key == largest.gather(1, where), where, -1).reshape(labels.shape)
     points = features.unflatten(2, (height, width))
     for _ in range(height + width):
-        if not given.is_meta and bool((given >= 0).all()):
+        if given.is_meta or not bool((given < 0).any()):
             break
-        given = torch.where(given < 0, _resembling(given, points, centres), given)
+        _join(given, points, centres)
     return given.clamp(min=0)
 
 
@@ -164,14 +164,15 @@ def _pieces(labels: Tensor) -> Tensor:
             return piece
 
 
-def _resembling(given: Tensor, points: Tensor, centres: Tensor) -> Tensor:
-    """Return for each pixel the label beside it whose centre is nearest, -1 where none beside it has a label."""
-    best, chosen = torch.full_like(points[:, 0], torch.inf), torch.full_like(given, -1)
-    height, width = given.shape[1:]
+def _join(given: Tensor, points: Tensor, centres: Tensor) -> None:
+    """Give each pixel without a label that has one beside it the label there whose centre is nearest, in place."""
+    picture, row, column = (given < 0).nonzero().unbind(1)
+    own = points[picture, :, row, column]
+    edged = functional.pad(given, (1, 1, 1, 1), value=-1)
+    best, chosen = own.new_full((len(own),), torch.inf), given.new_full((len(own),), -1)
     for down, right in ((0, 1), (1, 0), (1, 2), (2, 1)):
-        label = functional.pad(given, (1, 1, 1, 1), value=-1)[:, down : down + height, right : right + width]
-        where = label.clamp(min=0).flatten(1)[:, None].expand(-1, centres.shape[1], -1)
-        distance = (points - centres.gather(2, where).reshape(points.shape)).square().sum(dim=1)
+        label = edged[picture, row + down, column + right]
+        distance = (own - centres[picture, :, label.clamp(min=0)]).square().sum(dim=1)
         nearer = (label >= 0) & (distance < best)
         best, chosen = torch.where(nearer, distance, best), torch.where(nearer, label, chosen)
-    return chosen
+    given[picture, row, column] = chosen
