@@ -15,8 +15,8 @@ from ..sessions.session import schedule_of
 from ..study.frozen import FrozenStudy, Trial
 from ..wire.answers import Answer
 from ..wire.requests import Request
+from .asking import bearer, held_session, hold_rate, read_body
 from .oracle import OracleSilent
-from .participant import _bearer, _body, _door, _within
 from .ratelimit import Buckets, Rate
 from .refusal import Refusal
 from .server import server
@@ -79,10 +79,10 @@ def desk() -> Desk:
 @oracle.post("/api/oracle")
 def ask() -> Response:
     """Ask the oracle what it recognises in these boxes."""
-    session, study = _door(_bearer())
+    session, study = held_session(bearer())
     kept, asked = desk(), server().config.oracle
-    _within(kept.limits, session)
-    wanted = _body(OracleRequest)
+    hold_rate(kept.limits, session)
+    wanted = read_body(OracleRequest)
     trial = _trial(study, session, wanted.trial_id)
     shown = None if trial is None else trial.shown
     if trial is None or not isinstance(shown, Reveal) or not shown.oracle:

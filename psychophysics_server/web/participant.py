@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hmac
 import json
-from typing import Any, TypeVar
+from typing import Any
 
-import pydantic
 from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request
 from sqlalchemy import Row
-from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from bench.registry import LimenError
 from stimuli.interface import words_of
 
 from ..people.finish import complete, deletion_token, ending, manual_code, screen_out, withdraw
@@ -20,14 +17,14 @@ from ..recruitment.recruiter import RECRUITED, BadIdentity
 from ..recruitment.signing import check as check_signature
 from ..sessions.append import append
 from ..sessions.lifecycle import DEVICE
-from ..sessions.session import Entry, authenticate, bearer_of, open_session, token_hash, view
+from ..sessions.session import Entry, open_session, token_hash, view
 from ..storage.database import one
 from ..storage.tables import participants, sessions
 from ..study.frozen import FrozenStudy
-from ..wire.requests import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest, Request, sentence
+from ..wire.requests import CompleteRequest, EventsRequest, NoRequest, OpenRequest, ReasonRequest
+from .asking import WITHDRAWN, asked_session, bearer, held_session, hold_rate, not_recognised, read_body, withdrawn
 from .built import BUILD, built_files
 from .erasure import erasure
-from .ratelimit import Buckets
 from .refusal import Refusal
 from .saves import FAULT
 from .security import content_policy
@@ -35,81 +32,13 @@ from .server import server
 
 participant = Blueprint("participant", __name__)
 participant.register_blueprint(erasure)
-Body = TypeVar("Body", bound=Request)
 _REFUSED = {
     "full": (403, "This study has all the participants it needs. Thank you for your interest."),
     "paused": (403, "The study is paused. Please come back later."),
     "took_part": (403, "You took part in a study of this series before, so you cannot take part in this one."),
     "disk": (503, "The study takes no new participants at the moment. Please try again later."),
-    "withdrawn": (410, "You withdrew from this study and your answers were deleted."),
+    "withdrawn": WITHDRAWN,
 }
-
-
-def _body(model: type[Body]) -> Body:
-    """Parse the request's JSON, or refuse it in one sentence."""
-    try:
-        return model.model_validate_json(request.get_data(cache=False))
-    except pydantic.ValidationError as error:
-        fault = error.errors()[0]
-        if fault["type"] == "json_invalid":
-            raise Refusal(400, "bad_request", "The request is not JSON.") from None
-        if fault["type"] in {"too_long", "string_too_long"} and fault["loc"][0] == "events":
-            raise Refusal(413, "too_large", sentence(error)) from None
-        raise Refusal(400, "bad_request", sentence(error)) from None
-    except HTTPException as error:
-        if error.code == 413:
-            raise
-        raise Refusal(400, "bad_request", "The request is not JSON.") from None
-    except (ValueError, RecursionError):
-        raise Refusal(400, "bad_request", "The request is not JSON.") from None
-
-
-def _bearer() -> str:
-    """Return the token of the request, '' if it has none."""
-    return bearer_of(request.headers.get("Authorization", ""))
-
-
-def _unknown() -> Refusal:
-    return Refusal(401, "token", "Your session was not recognised. Please open the study's link again.")
-
-
-def _door(token: str) -> tuple[str, FrozenStudy]:
-    """Return the session that this token opened when it was last asked; the write asks again."""
-    doors, hashed = server().doors, token_hash(token)
-    held = doors.get(hashed)
-    if held is None:
-        row, study = _session()
-        held = (row.session, study)
-        doors.put(hashed, *held)
-    else:
-        _within(server().limits.session, held[0])
-    return held
-
-
-def _within(buckets: Buckets, key: str) -> None:
-    """Refuse for a moment whoever asks far more often than a person could."""
-    if buckets.wait(key):
-        raise Refusal(503, "busy", "There are too many requests; please wait a moment.")
-
-
-def _session() -> tuple[Row[Any], FrozenStudy]:
-    """Return the session the bearer token opens, and its study version."""
-    token, running = _bearer(), server()
-    with running.database.read() as connection:
-        name = authenticate(connection, token) if token else None
-        row = None if name is None else one(connection, sessions, session=name)
-    if row is None:
-        raise _unknown()
-    _within(running.limits.session, row.session)
-    try:
-        return row, running.library.by_key(row.stimuli)
-    except LimenError:
-        raise Refusal(503, "busy", "This version of the study is not available at the moment.") from None
-
-
-def _gone() -> Refusal:
-    status, message = _REFUSED["withdrawn"]
-    return Refusal(status, "withdrawn", message)
 
 
 @participant.get("/")
@@ -175,11 +104,11 @@ def _entry(wanted: OpenRequest) -> Entry:
 @participant.post("/api/sessions")
 def sessions_open() -> tuple[Response, int]:
     """Open a session, or the same one again."""
-    wanted, running = _body(OpenRequest), server()
+    wanted, running = read_body(OpenRequest), server()
     if wanted.study != running.study.file.study:
         raise Refusal(404, "not_found", "There is no study at this address. Please check the link.")
     entry = _entry(wanted)
-    _within(running.limits.start, f"{running.study.key}/{entry.source}")
+    hold_rate(running.limits.start, f"{running.study.key}/{entry.source}")
     opened = open_session(running.database, running.study, entry, admit=running.admits, stale_s=running.config.stale_s)
     if opened.refused:
         raise _turned_away(opened.refused, entry)
@@ -208,11 +137,11 @@ def _turned_away(slug: str, entry: Entry) -> Refusal:
 @participant.get("/api/session")
 def session_view() -> Response:
     """Tell a browser everything it needs to go on."""
-    row, study = _session()
+    row, study = asked_session()
     with server().database.read() as connection:
         fresh = one(connection, sessions, session=row.session)
         if fresh is None or fresh.state == "WITHDRAWN":
-            raise _gone()
+            raise withdrawn()
         return jsonify(view(connection, study, fresh))
 
 
@@ -221,15 +150,15 @@ def events_append() -> tuple[Response, int]:
     """Store a batch and acknowledge it after the commit; plain saves are answered by `saves.Saves` before this."""
     if FAULT in request.environ:
         raise request.environ[FAULT]
-    token = _bearer()
-    session, study = _door(token)
-    batch = _body(EventsRequest).events
+    token = bearer()
+    session, study = held_session(token)
+    batch = read_body(EventsRequest).events
     done = g.appended = append(server().database, study, session, batch, token=token_hash(token))
     if done.unknown:
         server().doors.forget(token_hash(token))
-        raise _unknown()
+        raise not_recognised()
     if done.gone:
-        raise _gone()
+        raise withdrawn()
     if done.conflicts:
         current_app.logger.error("alarm: session %s, conflicting bodies for seq %s", session, done.conflicts)
         message = "This study goes on in another window."
@@ -241,8 +170,8 @@ def events_append() -> tuple[Response, int]:
 @participant.post("/api/complete")
 def session_complete() -> Response:
     """Release the code once everything is held."""
-    row, study = _session()
-    claim, recruiter = _body(CompleteRequest), server().recruiter_of(study)
+    row, study = asked_session()
+    claim, recruiter = read_body(CompleteRequest), server().recruiter_of(study)
     done = complete(
         server().database,
         study,
@@ -252,7 +181,7 @@ def session_complete() -> Response:
         draw=lambda: recruiter.new_code(study.file.recruitment, row.source),
     )
     if done.gone:
-        raise _gone()
+        raise withdrawn()
     if done.over:
         raise Refusal(409, "over", "This session has ended already.", state=done.over)
     if not done.code:
@@ -265,7 +194,7 @@ def session_complete() -> Response:
             chain_matches=done.chain_matches,
             next_seq=done.next_seq,
         )
-    token = deletion_token(server().database, row.session, _bearer())
+    token = deletion_token(server().database, row.session, bearer())
     back = _way_back(row, study, done.code)
     return jsonify({"code": done.code, **back, "state": "COMPLETE", "deletion_token": token})
 
@@ -283,8 +212,8 @@ def _way_back(row: Row[Any], study: FrozenStudy, code: str) -> dict[str, Any]:
 @participant.post("/api/manual")
 def session_manual() -> Response:
     """Give the code that a person reviews, so that nobody goes unpaid."""
-    row, study = _session()
-    reason, recruiter = _body(ReasonRequest).reason, server().recruiter_of(study)
+    row, study = asked_session()
+    reason, recruiter = read_body(ReasonRequest).reason, server().recruiter_of(study)
     code = manual_code(
         server().database,
         row.session,
@@ -292,17 +221,17 @@ def session_manual() -> Response:
         draw=lambda: recruiter.new_code(study.file.recruitment, row.source, "manual"),
     )
     if code is None:
-        raise _gone()
+        raise withdrawn()
     current_app.logger.error("alarm: session %s was given a code for review", row.session)
-    token = deletion_token(server().database, row.session, _bearer())
+    token = deletion_token(server().database, row.session, bearer())
     return jsonify({"code": code, **_way_back(row, study, code), "deletion_token": token})
 
 
 @participant.post("/api/outcome")
 def session_outcome() -> Response:
     """Give the code of a session that ended without its trials, and say why it ended."""
-    row, study = _session()
-    _body(NoRequest)
+    row, study = asked_session()
+    read_body(NoRequest)
     return jsonify(_outcome(row, study))
 
 
@@ -317,7 +246,7 @@ def _outcome(row: Row[Any], study: FrozenStudy) -> dict[str, Any]:
     )
     kept = found.code and found.state != "WITHDRAWN"
     back = _way_back(row, study, found.code) if found.code else {"url": None, "form": None}
-    token = deletion_token(database, row.session, _bearer()) if kept else ""
+    token = deletion_token(database, row.session, bearer()) if kept else ""
     told = {"state": found.state, "reason": found.reason, "code": found.code or None}
     return {**told, **back, "deletion_token": token}
 
@@ -325,20 +254,20 @@ def _outcome(row: Row[Any], study: FrozenStudy) -> dict[str, Any]:
 @participant.post("/api/unsuitable")
 def session_unsuitable() -> Response:
     """End a session whose screen is not what the study needs, as the person says; the place is open again."""
-    row, study = _session()
-    _body(NoRequest)
+    row, study = asked_session()
+    read_body(NoRequest)
     display = study.file.display
     if display.mobile and not display.min_width and not display.min_height:
         raise Refusal(400, "bad_request", "This study asks nothing of the screen.")
     if screen_out(server().database, row.session, reason=DEVICE) == "WITHDRAWN":
-        raise _gone()
+        raise withdrawn()
     return jsonify(_outcome(row, study))
 
 
 @participant.post("/api/withdraw")
 def session_withdraw() -> Response:
     """Delete this person's answers."""
-    row, study = _session()
-    withdraw(server().database, row.session, reason=_body(ReasonRequest).reason)
+    row, study = asked_session()
+    withdraw(server().database, row.session, reason=read_body(ReasonRequest).reason)
     found = _outcome(row, study)
     return jsonify({name: found[name] for name in ("state", "code", "url", "form")})

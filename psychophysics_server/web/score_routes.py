@@ -11,7 +11,7 @@ from ..sessions.score import tell
 from ..sessions.session import schedule_of
 from ..wire.answers import Answer
 from ..wire.requests import Request
-from .participant import _body, _gone, _session
+from .asking import asked_session, read_body, withdrawn
 from .refusal import Refusal
 from .server import server
 
@@ -37,10 +37,10 @@ class ScoreReply(Answer):
 @own_score.post("/api/score")
 def show() -> Response:
     """Tell a person's own score, the same each time."""
-    row, study = _session()
-    wanted = _body(ScoreRequest)
+    row, study = asked_session()
+    wanted = read_body(ScoreRequest)
     if row.state == "WITHDRAWN":
-        raise _gone()
+        raise withdrawn()
     if row.state in ENDED:
         raise Refusal(409, "over", "This session has ended already.", state=row.state)
     with server().database.read() as connection:
