@@ -4,7 +4,7 @@ from .activations import Activations
 from .ascent import Aim, Anchor, Ascended, Climb
 from .cost import Cost
 from .engine import TOLERANCE, Engine
-from .masks import Masks
+from .masks import Masks, Within
 from .network import Network
 from .random import Draws
 
@@ -20,4 +20,5 @@ __all__ = [
     "Engine",
     "Masks",
     "Network",
+    "Within",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..registry import LimenError
 from .coordinates import Coordinates, Mode
-from .masks import Masks
+from .masks import Masks, Within
 
 
 class Copies:
@@ -27,6 +27,8 @@ class Copies:
     ----------
     told : tuple or None
         What they are, by which their scores are remembered; None where only building them tells.
+    within : Within or None
+        Boxes outside of which they are as their image.
     """
 
     def __init__(
@@ -35,14 +37,14 @@ class Copies:
         self._coordinates, self._baseline = coordinates, space.baseline(coordinates)
         self._masks, self._space, self._side, self._mode = masks, space, side, mode
         self.told: tuple[object, ...] | None = None if masks.values is None else ("masks", masks.values, side, mode)
+        self.within = masks.within
 
     def __len__(self) -> int:
         return len(self._coordinates) * self._masks.count
 
-    @property
-    def first(self) -> Tensor:
-        """The coordinates (1, *S) of the first image, unchanged."""
-        return self._coordinates[:1]
+    def image(self, index: int) -> Tensor:
+        """Return the coordinates (1, *S) of an image, unchanged."""
+        return self._coordinates[index : index + 1]
 
     def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.
@@ -87,26 +89,30 @@ class Altered:
     alter : as `Alter` says; a function of its arguments alone, since batches are cut, and cut again when memory runs
         out; what it is given must not be written to
     key : names all that `alter` does
+    within : boxes outside of which it changes nothing
 
     Attributes
     ----------
     told : tuple or None
         What they are, by which their scores are remembered; None without a key.
+    within : Within or None
     """
 
-    def __init__(self, coordinates: Tensor, count: int, alter: Alter, *, key: str | None = None) -> None:
+    def __init__(
+        self, coordinates: Tensor, count: int, alter: Alter, *, key: str | None = None, within: Within | None = None
+    ) -> None:
         if count < 1:
             raise LimenError(f"altered copies: given {count} copies an image, allowed is 1 or more.")
         self._coordinates, self._count, self._alter = coordinates, count, alter
         self.told: tuple[object, ...] | None = None if key is None else (key,)
+        self.within = within
 
     def __len__(self) -> int:
         return len(self._coordinates) * self._count
 
-    @property
-    def first(self) -> Tensor:
-        """The coordinates (1, *S) of the first image, unchanged."""
-        return self._coordinates[:1]
+    def image(self, index: int) -> Tensor:
+        """Return the coordinates (1, *S) of an image, unchanged."""
+        return self._coordinates[index : index + 1]
 
     def build(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return the coordinates (B, *S) of the copies start .. stop, and the index (B,) of the image of each.

@@ -21,7 +21,7 @@ from .frozen import Graphs
 from .given import Given
 from .host import readable
 from .lent import Lent
-from .masks import Masks
+from .masks import Masks, Within
 from .network import Network
 from .precision import Precision
 from .random import Draws, Key
@@ -186,6 +186,7 @@ class Engine:
         space: Space,
         score: ScoreType = "logit",
         key: str | None = None,
+        within: Within | None = None,
     ) -> Tensor:
         """Return the scores float32 (N, M) of copies that a function changes; (N, M, K) without targets.
 
@@ -197,9 +198,11 @@ class Engine:
             A function of its arguments alone (draw beforehand), which it does not write to.
         key : str or None
             Names all that `alter` does, its draws included: the same question, asked again, is answered from memory.
+        within : Within or None
+            Boxes outside of which `alter` changes nothing.
         """
         images = self.prepare(images)
-        copies = Altered(space.coordinates(self, images), count, alter, key=key)
+        copies = Altered(space.coordinates(self, images), count, alter, key=key, within=within)
         return self._answers.copies(images, copies, targets, space, score)
 
     def gradients(self, images: Images, targets: Tensor | None, *, space: Space, rule: ReluRule = "plain") -> Tensor:

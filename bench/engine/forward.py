@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -12,15 +12,25 @@ from torch import Tensor, nn
 
 from .batching import ran_out
 from .frozen import WORTHWHILE, Frozen, Graphs, operations
+from .local import Local, cut
 from .network import Network, logits_of
 from .precision import ENOUGH, Precision, bfloat16, compare, exact, float32_head, has_bfloat16_units, memory_format
 
-Run = Callable[[Tensor], Any]
+Run = Callable[..., Any]
 _PIXELS_AT_ONCE = 2**20
 """Places of one pass on a CPU: larger batches leave its caches (16 images of 224 pixels, 64 of 128)."""
 
 _LEAST = 1000
 """Copies of a sweep below which compiling is not even considered."""
+
+_SLOWER = 4
+"""How many times longer a graph of windows takes to compile."""
+
+_FEWEST = 16
+"""Copies within boxes below which windows are not even considered: the maps of the image cost a pass."""
+
+_SAVING = 0.85
+"""Share of the multiplications up to which windows are faster: reading them costs too."""
 
 
 class Forward:
@@ -51,6 +61,7 @@ class Forward:
         self._head = last_linear(self.module)
         self._work: dict[tuple[Any, ...], float] = {}
         self._frozen: dict[tuple[Any, ...], Frozen | None] = {}
+        self._locals: dict[tuple[Any, ...], Local | None] = {}
 
     @property
     def plain(self) -> Run:
@@ -91,18 +102,54 @@ class Forward:
 
         The choice depends on the sweep alone, so that a run that is resumed takes the same path.
         """
-        if self._graphs == "never" or self._device.type not in WORTHWHILE or count < size:
+        if not self._pays(run, inputs, count, size):
             return None
         key = (id(run), tuple(inputs.shape[1:]), size, self.low)
-        if self._graphs == "auto":
-            if count < _LEAST:
-                return None
-            if key not in self._work:
-                self._work[key] = operations(lambda one: self(run, one), inputs[:1])
-            if self._work[key] * count < WORTHWHILE[self._device.type]:
-                return None
         if key not in self._frozen:
-            self._frozen[key] = self._freeze(run, inputs, size)
+            batch = (self._faded(inputs, size).clone(memory_format=self._layout(inputs)),)
+            self._frozen[key] = self._freeze(run, lambda given: self(run, given), batch)
+        return self._frozen[key]
+
+    def local(self, inputs: Tensor, sides: tuple[int, int], count: int) -> Local | None:
+        """Return the network for `count` copies of `inputs` (1, C, H, W) within boxes, if it saves work."""
+        if inputs.ndim != 4 or inputs.device.type == "meta" or count < _FEWEST:
+            return None
+        key = (tuple(inputs.shape[1:]), sides, self._format)
+        if key not in self._locals:
+            found = None
+            with suppress(Exception), exact(self._device):
+                found = Local(self.module, inputs.clone(memory_format=self._format), sides)
+            self._locals[key] = found
+        found = self._locals[key]
+        return found if found is not None and found.share <= _SAVING else None
+
+    def maps(self, local: Local, image: Tensor) -> list[Tensor]:
+        """Return the maps of an image (1, C, H, W) that windows are read from."""
+        with self._around(self.low):
+            return local.maps(image.clone(memory_format=self._format))
+
+    def windows(self, local: Local, boxes: Tensor, starts: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+        """Run boxes (B, C, h, w), which begin at rows and columns `starts`, and return float32 logits."""
+        with self._around(self.low):
+            boxes = boxes.clone(memory_format=self._format)
+            return logits_of(local.run(boxes, *starts, *maps), self._name).float()
+
+    def frozen_local(self, local: Local, image: Tensor, count: int, size: int) -> Frozen | None:
+        """Return a compiled graph for `count` copies within boxes, as `frozen` does."""
+        if not self._pays(self.plain, image, count, size, local.share / _SLOWER):
+            return None
+        key = ("local", tuple(image.shape[1:]), local.sides, size, self.low)
+        if key not in self._frozen:
+            maps = self.maps(local, image)
+            rows, columns = (
+                torch.linspace(0, length - side, size, device=self._device).long()
+                for length, side in zip(image.shape[2:], local.sides, strict=True)
+            )
+            boxes = cut(self._faded(image, size), rows, columns, local.sides).clone(memory_format=self._format)
+            batch = boxes, rows, columns
+            self._frozen[key] = self._freeze(
+                local.run, lambda boxes, *starts: self.windows(local, boxes, starts, maps), batch, maps
+            )  # fmt: skip
         return self._frozen[key]
 
     def settle(self, high: Tensor, low: Tensor, images: int) -> None:
@@ -118,18 +165,35 @@ class Forward:
         wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
         return wanted and "spearman" not in self.audit and self._device.type != "meta"
 
-    def _freeze(self, run: Run, inputs: Tensor, size: int) -> Frozen | None:
-        layout = self._layout(inputs)
-        # Inputs that differ, so that a comparison of ranks has something to rank.
+    def _pays(self, run: Run, inputs: Tensor, count: int, size: int, share: float = 1.0) -> bool:
+        """Tell whether a sweep of `count` inputs like `inputs` (1, ...) is worth a graph, each `share` of a pass."""
+        if self._graphs == "never" or self._device.type not in WORTHWHILE or count < size:
+            return False
+        if self._graphs == "always":
+            return True
+        if count < _LEAST:
+            return False
+        key = (id(run), tuple(inputs.shape[1:]), self.low)
+        if key not in self._work:
+            self._work[key] = operations(lambda one: self(run, one), inputs[:1])
+        return self._work[key] * share * count >= WORTHWHILE[self._device.type]
+
+    def _faded(self, inputs: Tensor, size: int) -> Tensor:
+        """Return `size` inputs that differ, so that a comparison of ranks has something to rank."""
         fades = torch.linspace(1, 1 / 8, max(size, 8), device=self._device).reshape(-1, *[1] * (inputs.ndim - 1))
-        copies = inputs[:1] * fades
-        example = copies[:size].clone(memory_format=layout)
+        return (inputs[:1] * fades)[:size]
+
+    def _freeze(
+        self, run: Run, plain: Run, batch: Sequence[Tensor], held: Sequence[Tensor] = ()
+    ) -> Frozen | None:  # fmt: skip
+        """Compile `run(*batch, *held)`, and keep it where it ranks inputs as `plain(*batch)` does."""
         low = self.low
         try:
             with torch.random.fork_rng(devices=[]):
-                graph = Frozen(lambda batch: logits_of(run(batch), self._name), example, lambda: self._around(low))
-            parts = copies.split(size)
-            compared = compare(*(torch.cat([one(part) for part in parts]) for one in (lambda x: self(run, x), graph)))
+                graph = Frozen(
+                    lambda *given: logits_of(run(*given), self._name), batch, lambda: self._around(low), held
+                )  # fmt: skip
+            compared = compare(plain(*batch), graph(*batch))
         except Exception as error:
             if ran_out(error):
                 raise

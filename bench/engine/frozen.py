@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import Any, Literal
@@ -22,34 +22,50 @@ class Frozen:
 
     Parameters
     ----------
-    run : callable, inputs (size, ...) to logits (size, K); its weights may not change afterwards
-    example : (size, ...) the inputs it is compiled for, in the layout that suits the network
+    run : callable, tensors to logits (size, K); its weights may not change afterwards
+    batch : (size, ...) each, what it is compiled for, in the layout that suits the network
     around : makes the context it runs in (precision)
+    held : what `run` takes after the batch: the same from batch to batch, until `hold` changes it
     """
 
     def __init__(
-        self, run: Callable[[Tensor], Tensor], example: Tensor, around: Callable[[], AbstractContextManager[Any]]
+        self,
+        run: Callable[..., Tensor],
+        batch: Sequence[Tensor],
+        around: Callable[[], AbstractContextManager[Any]],
+        held: Sequence[Tensor] = (),
     ) -> None:
-        self.size = len(example)
+        self.size = len(batch[0])
         self._around = around
         options = {"freezing": True, "compile_threads": 1}
-        if example.device.type == "cuda":
+        if batch[0].device.type == "cuda":
             options["triton.cudagraphs"] = True
+        # Takes two seconds to import, which only those who compile shall wait for.
+        from torch._inductor import config as inductor
+
         self._graph = torch.compile(_own_code(run), dynamic=False, fullgraph=True, options=options)  # type: ignore[arg-type]
-        # One buffer of one layout: the compiler never sees other strides.
-        self._inputs = example.clone()
-        with warnings.catch_warnings():
+        # Buffers of one layout: the compiler never sees other strides.
+        self._batch, self._held = [one.clone() for one in batch], [one.clone() for one in held]
+        # The tracer takes weights for constants only where this is set for the whole process: the option is read later.
+        with warnings.catch_warnings(), inductor.patch(freezing=True):
             warnings.simplefilter("ignore")
             self._run()
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def hold(self, held: Sequence[Tensor]) -> None:
+        """Change what stays the same from batch to batch."""
+        for kept, one in zip(self._held, held, strict=True):
+            kept.copy_(one)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
         """Return the logits float32 (n, K) of n <= size inputs."""
-        self._inputs[: len(inputs)].copy_(inputs)
-        return self._run()[: len(inputs)].float().clone()
+        count = len(batch[0])
+        for kept, one in zip(self._batch, batch, strict=True):
+            kept[:count].copy_(one)
+        return self._run()[:count].float().clone()
 
     def _run(self) -> Tensor:
         with torch.no_grad(), self._around():
-            return self._graph(self._inputs)
+            return self._graph(*self._batch, *self._held)
 
 
 def operations(run: Callable[[Tensor], Any], one: Tensor) -> float:
@@ -59,10 +75,10 @@ def operations(run: Callable[[Tensor], Any], one: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def _own_code(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _own_code(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `run` under a code object of its own: the compiler's limit of graphs counts by code object."""
 
-    def graph(inputs: Tensor) -> Tensor:
-        return run(inputs)
+    def graph(*given: Tensor) -> Tensor:
+        return run(*given)
 
     return FunctionType(graph.__code__.replace(), graph.__globals__, "graph", None, graph.__closure__)

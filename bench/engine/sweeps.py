@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +19,7 @@ from .frozen import Graphs
 from .network import Network
 from .precision import Precision
 from .split import Split, split
+from .ways import Way, Whole, Windowed
 
 ScoreType = Literal["logit", "probability"]
 _AUDITED = 8
@@ -88,17 +90,10 @@ class Sweeps:
         score: ScoreType,
     ) -> Tensor:
         """Return the scores of copies of `images` images: (N, M), or (N, M, K) where no class is chosen."""
-        run = self.runner(space.layer)
-        sample = space.inputs(copies.first)
-        most = min(self.batches.size, self.forward.most(sample))
-        graph = self.forward.frozen(run, sample, len(copies), most)
+        way = self._way(copies, space)
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            perturbed, image_index = copies.build(start, stop)
-            inputs = space.inputs(perturbed)
-            # A graph runs its whole batch whatever is asked of it: a short rest is cheaper without.
-            whole = 2 * len(inputs) > most
-            logits = graph(inputs) if graph is not None and whole else self.forward(run, inputs)
+            logits, image_index = way.logits(start, stop)
             values = as_score(logits, score)
             if chosen is not None:
                 values = values.gather(1, chosen[image_index][:, None])[:, 0]
@@ -108,14 +103,28 @@ class Sweeps:
         values = torch.empty(0, device=self.device)
         good = torch.ones(len(copies), dtype=torch.bool, device=self.device)
         with torch.no_grad():
-            for start, stop, (part, fine) in self.batches.sweep(len(copies), work, most):
-                self.meters.count(forwards=stop - start)
-                if start == 0:
-                    values = part.new_empty((len(copies), *part.shape[1:]))
-                values[start:stop], good[start:stop] = part, fine
+            for number, group in enumerate(way.groups):
+                self.meters.count(forwards=way.enter(number))
+                for begin, end, (part, fine) in self.batches.sweep(
+                    len(group), partial(_shifted, work, group), way.most
+                ):
+                    self.meters.count(forwards=end - begin)
+                    start, stop = group[begin], group[end - 1] + 1
+                    if start == 0:
+                        values = part.new_empty((len(copies), *part.shape[1:]))
+                    values[start:stop], good[start:stop] = part, fine
         count = len(copies) // images
         self.check(good.unflatten(0, (images, count)).all(dim=1))
         return values.unflatten(0, (images, count))
+
+    def _way(self, copies: Copies | Altered, space: Coordinates) -> Way:
+        """Choose windows where copies keep to boxes of the network's own input, and that saves work."""
+        first, within = copies.image(0), copies.within
+        if within is not None and space.layer is None and space.inputs(first) is first:
+            local = self.forward.local(first, within.sides, len(within.starts))
+            if local is not None:
+                return Windowed(self.forward, local, copies, within, self.batches.size)
+        return Whole(self.forward, self.runner(space.layer), copies, space, self.batches.size)
 
     def settle_precision(self, images: Tensor) -> None:
         """Compare both precisions on the first images of the run, and fall back where they rank differently."""
@@ -152,6 +161,12 @@ class Sweeps:
                 "or give `size`."
             )
         return torch.zeros(len(activations), *self.forward.shape, device=self.device)
+
+
+def _shifted(
+    work: Callable[[int, int], tuple[Tensor, Tensor]], group: range, start: int, stop: int
+) -> tuple[Tensor, Tensor]:
+    return work(group.start + start, group.start + stop)
 
 
 def finite(values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..engine import Engine, Masks
+from ..engine import Engine, Masks, Within
 from ..spaces import Space
 
 ScoreType = Literal["logit", "probability"]
@@ -49,7 +49,8 @@ def removal(
     per_place : False leaves the plain sums, also of sets of different size
     """
     kept = 1 - torch.cat([torch.zeros_like(sets[:1]), sets]).float()
-    scores = engine.perturbed_scores(images, Masks.shared(kept), targets, space=space, score=score, side=side).double()
+    masks = Masks.shared(kept, _boxes(space.coordinates(engine, images[:1]), sets, space, side))
+    scores = engine.perturbed_scores(images, masks, targets, space=space, score=score, side=side).double()
     drop, rounding = scores[:, :1] - scores[:, 1:], scores.abs().amax(dim=1, keepdim=True)
     members = sets.double().T
     credit = space.pool(maps.double(), side) @ members
@@ -62,3 +63,13 @@ def removal(
 def areas(maps: Tensor, space: Space, side: int | None) -> Tensor:
     """Return how many places each cell of maps (N, 1, *places) holds, (1, d) float64."""
     return space.pool(torch.ones_like(maps[:1], dtype=torch.float64), side)
+
+
+def _boxes(coordinates: Tensor, sets: Tensor, space: Space, side: int | None) -> Within | None:
+    """Return where each set lies, after an empty one, if all are single cells of a picture."""
+    single = coordinates.ndim == 4 and space.layer is None and space.ordered and not sets.is_meta
+    if not single or not bool((sets.sum(dim=1) == 1).all()):
+        return None
+    cells = Within.cells((coordinates.shape[2], coordinates.shape[3]), side)
+    starts = cells.starts[sets.argmax(dim=1).cpu()]
+    return Within(torch.cat([starts[:1], starts]), cells.sides)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..engine import Draws, Engine
+from ..engine import Draws, Engine, Within
 from ..spaces import Space
 
 Range = tuple[float, float]
@@ -46,6 +46,8 @@ def reaction(
     """
     coordinates = space.coordinates(engine, images)
     cells = space.cells(coordinates, side)
+    flat = coordinates.ndim == 4 and space.layer is None and space.ordered
+    boxes = Within.cells((coordinates.shape[2], coordinates.shape[3]), side) if flat else None
     numbers = coordinates.new_ones(cells, dtype=torch.int64).cumsum(dim=0) - 1
     streams = draws.for_images(images)
     low, high = _limits(coordinates, within)
@@ -61,7 +63,7 @@ def reaction(
             return torch.where(space.spread(alone, held, side) > 0, noise[image], held)
 
         key = f"replacement {sample} of each cell, {draws!r}, {side}, {within}"
-        changed = ask(cells, alter, key=key).double()
+        changed = ask(cells, alter, key=key, within=boxes).double()
         square = square + (clean - changed).square() / samples
         size = size.maximum(changed.abs().amax(dim=1, keepdim=True))
     return Reaction(square, size)

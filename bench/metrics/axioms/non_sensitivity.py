@@ -17,7 +17,7 @@ from .._replacement import reaction
 @metric(
     version=1,
     citation="arXiv:2007.07584",
-    cost="samples * side^2 + 1 forwards",
+    cost="samples * (side^2 + 1) + 1 forwards at most, those of cells in part",
     of="maps",
     direction="down",
     bounds=(0.0, 1.0),

@@ -24,7 +24,7 @@ _NOISE_NUMBERS = 2**24
 @metric(
     version=1,
     citation="arXiv:1901.09392",
-    cost="samples + 1 forwards, or side^2 + 1 for patches",
+    cost="samples + 1 forwards, or side^2 + 2 at most for patches",
     of="maps",
     direction="down",
     bounds=(0.0, float("inf")),

@@ -18,7 +18,7 @@ from .._removal import removal
 @metric(
     version=1,
     citation="arXiv:2407.11910",
-    cost="side^2 + 1 forwards",
+    cost="side^2 + 2 forwards at most, those of cells in part",
     of="maps",
     direction="up",
     bounds=(-1.0, 1.0),
