@@ -186,8 +186,8 @@ class Line:
 def indices(function: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
     """Return Jansen's total indices of a function from two designs (n, d)."""
     swapped = [torch.cat([first[:, :i], second[:, i : i + 1], first[:, i + 1 :]], 1) for i in range(first.shape[1])]
-    values = torch.cat([function(design.double()) for design in (first, *swapped)])
-    return total_indices(values[None], len(first))
+    values = torch.stack([function(design.double()) for design in (first, *swapped)], dim=1)
+    return total_indices(values[None])
 
 
 def ishigami(x: Tensor) -> Tensor:

@@ -39,6 +39,6 @@ def cell_scores(
             weights = space.spread(masks.build(image_index, copy_index), coordinates, side)
             return coordinates + (weights - 0.5) * sigma
 
-        return engine.altered_scores(images, masks.count, alter, targets, space=space, score=score)
+        return engine.altered_scores(images, masks.count, alter, targets, space=space, score=score, within=masks.within)
     space = space.rebased("blur") if perturbation == "blur" else space
     return engine.perturbed_scores(images, masks, targets, space=space, score=score, side=side)

@@ -123,10 +123,11 @@ class Forward:
         found = self._locals[key]
         return found if found is not None and found.share <= _SAVING else None
 
-    def maps(self, local: Local, image: Tensor) -> list[Tensor]:
-        """Return the maps of an image (1, C, H, W) that windows are read from."""
+    def maps(self, local: Local, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the maps of an image (1, C, H, W) that windows are read from, and its float32 logits."""
         with self._around(self.low):
-            return local.maps(image.clone(memory_format=self._format))
+            maps, output = local.maps(image.clone(memory_format=self._format))
+            return maps, logits_of(output, self._name).float()
 
     def windows(self, local: Local, boxes: Tensor, starts: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """Run boxes (B, C, h, w), which begin at rows and columns `starts`, and return float32 logits."""
@@ -140,7 +141,7 @@ class Forward:
             return None
         key = ("local", tuple(image.shape[1:]), local.sides, size, self.low)
         if key not in self._frozen:
-            maps = self.maps(local, image)
+            maps, _ = self.maps(local, image)
             rows, columns = (
                 torch.linspace(0, length - side, size, device=self._device).long()
                 for length, side in zip(image.shape[2:], local.sides, strict=True)

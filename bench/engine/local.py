@@ -61,14 +61,14 @@ class Local:
         traced = fx.symbolic_trace(module)
         with torch.no_grad():
             ShapeProp(traced).propagate(sample)
-        writer = _Writer(traced, sides)
+        writer = _Writer(traced, sides, plain=sample.is_contiguous())
         self.sides = sides
         self.run: Callable[..., Any] = writer.module.to(sample.device)
         self.share = writer.done / writer.whole if writer.whole else 1.0
         self._recorder = _Recorder(traced, writer.kept)
 
-    def maps(self, image: Tensor) -> list[Tensor]:
-        """Return the maps (1, ...) of an image (1, C, H, W), as `run` wants them."""
+    def maps(self, image: Tensor) -> tuple[list[Tensor], Any]:
+        """Return the maps (1, ...) of an image (1, C, H, W), as `run` wants them, and the module's output."""
         return self._recorder.record(image)
 
 
@@ -112,11 +112,12 @@ class Read(nn.Module):
     have : the window, along rows and columns, that is known of each copy
     want : the stretches to be read
     fill : stands for places outside the map
+    plain : the layout of what is read, contiguous or channels last: some modules ask for the former
     """
 
-    def __init__(self, have: Window, want: tuple[Stretch, Stretch], fill: float) -> None:
+    def __init__(self, have: Window, want: tuple[Stretch, Stretch], fill: float, plain: bool) -> None:
         super().__init__()
-        self._fill = fill
+        self._fill, self._plain = fill, plain
         self._rows, self._columns = (_Axis(*axis) for axis in zip(have, want, strict=True))
         self._edged = not bool(self._rows.inside.all() and self._columns.inside.all())
 
@@ -131,7 +132,8 @@ class Read(nn.Module):
         if self._edged:
             inside = down.inside[rows][:, :, None, None] & along.inside[columns][:, None, :, None]
             found = torch.where(inside, found, self._fill)
-        return found.permute(0, 3, 1, 2)
+        found = found.permute(0, 3, 1, 2)
+        return found.contiguous() if self._plain else found
 
 
 class Unpadded(nn.Module):
@@ -166,21 +168,22 @@ class _Recorder(fx.Interpreter):
             self._maps[self._kept[n]] = value.clone()
         return value
 
-    def record(self, image: Tensor) -> list[Tensor]:
+    def record(self, image: Tensor) -> tuple[list[Tensor], Any]:
         self._maps = [image] * len(self._kept)
-        self.run(image)
+        output = self.run(image)
         found, self._maps = self._maps, []
-        return found
+        return found, output
 
 
 class _Writer:
     """Writes the graph of windows from the graph of whole maps, node by node."""
 
-    def __init__(self, traced: fx.GraphModule, sides: Sides) -> None:
+    def __init__(self, traced: fx.GraphModule, sides: Sides, plain: bool) -> None:
+        self._plain = plain
         (first, *others) = (node for node in traced.graph.nodes if node.op == "placeholder")
         if others:
             raise NotImplementedError("more than one input")
-        self._traced, self._parts = traced, dict(traced.named_modules())
+        self._traced, self._parts = traced, dict(traced.named_modules(remove_duplicate=False))
         self._held: dict[str, Any] = {}
         self._windows: dict[fx.Node, Window] = {}
         self._values: dict[fx.Node, fx.Node] = {}
@@ -241,7 +244,9 @@ class _Writer:
         if all(map(Stretch.like, have, want)):
             return self._values[node]
         name = f"read_{len(self._held)}"
-        return self._call(name, Read(have, want, fill), self._values[node], self._maps[node], *self._starts)
+        return self._call(
+            name, Read(have, want, fill, self._plain), self._values[node], self._maps[node], *self._starts
+        )
 
     def _call(self, name: str, part: nn.Module, *given: fx.Node) -> fx.Node:
         self._held[name] = part

@@ -23,10 +23,13 @@ class Within:
     starts : int64 (M, 2)
         First row and column of the box of each copy; the same for all images.
     sides : rows and columns of every box, inside the image
+    run : int or None
+        Copies come in runs of so many, and outside of their boxes are as the first of their run, which has none.
     """
 
     starts: Tensor
     sides: tuple[int, int]
+    run: int | None = None
 
     @classmethod
     def cells(cls, lengths: tuple[int, int], side: int | None) -> Within:
@@ -41,6 +44,11 @@ class Within:
             for axis, length, box in zip(edges, lengths, (rows, columns), strict=True)
         )
         return cls(torch.cartesian_prod(*inside), (rows, columns))
+
+    def runs(self, count: int) -> Within:
+        """Return `count` runs, in each of which these boxes come after a first copy."""
+        starts = torch.cat([self.starts[:1], self.starts])
+        return Within(starts.repeat(count, 1), self.sides, len(starts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,35 +41,33 @@ class Stretch:
         return self.count == other.count and torch.equal(self.start, other.start)
 
 
+@dataclass(frozen=True, eq=False)
 class Reach(Stretch):
     """The places of a map that a box of the input can change: one stretch of the axis, inside it.
 
-    Parameters
+    Attributes
     ----------
-    low, high : int64 (S,), the first and the last place changed by a box that begins at 0 .. S - 1
     length : places of the axis
     """
-
-    def __init__(self, low: Tensor, high: Tensor, length: int) -> None:
-        count = min(length, int((high - low).max()) + 1)
-        super().__init__(low.clamp(0, length - count), count)
-        object.__setattr__(self, "length", length)
 
     length: int
 
     @classmethod
+    def spanning(cls, low: Tensor, high: Tensor, length: int) -> Reach:
+        """Return the reach that holds the places low .. high (S,) each, which lie on an axis of `length`."""
+        count = min(length, int((high - low).max()) + 1)
+        return cls(low.clamp(0, length - count), count, length)
+
+    @classmethod
     def of_boxes(cls, length: int, side: int) -> Reach:
         """Return the boxes of `side` places themselves."""
-        start = torch.arange(length - side + 1)
-        return cls(start, start + side - 1, length)
+        return cls(torch.arange(length - side + 1), side, length)
 
     def after(self, step: Sliding, length: int) -> Reach:
         """Return the reach behind a convolution or pooling whose output has `length` places."""
-        low = self.start + step.padding - step.span + step.stride
-        high = self.start + self.count - 1 + step.padding
-        return Reach(
-            (low // step.stride).clamp(0, length - 1), (high // step.stride).clamp(0, length - 1), length
-        )  # fmt: skip
+        low = (self.start + step.padding - step.span + step.stride) // step.stride
+        high = (self.start + self.count - 1 + step.padding) // step.stride
+        return Reach.spanning(low.clamp(0, length - 1), high.clamp(0, length - 1), length)
 
     def seen_by(self, step: Sliding) -> Stretch:
         """Return the places before a convolution or pooling that it looks at to give these; some lie outside."""
@@ -81,8 +79,6 @@ class Reach(Stretch):
 
     def joined(self, other: Reach) -> Reach:
         """Return what either reaches."""
-        low, high = (
-            torch.minimum(self.start, other.start),
-            torch.maximum(self.start + self.count, other.start + other.count),
-        )
-        return Reach(low, high - 1, self.length)
+        low = torch.minimum(self.start, other.start)
+        stop = torch.maximum(self.start + self.count, other.start + other.count)
+        return Reach.spanning(low, stop - 1, self.length)

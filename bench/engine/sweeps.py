@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -91,28 +90,17 @@ class Sweeps:
     ) -> Tensor:
         """Return the scores of copies of `images` images: (N, M), or (N, M, K) where no class is chosen."""
         way = self._way(copies, space)
-
-        def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            logits, image_index = way.logits(start, stop)
-            values = as_score(logits, score)
-            if chosen is not None:
-                values = values.gather(1, chosen[image_index][:, None])[:, 0]
-            return values, finite(logits)
-
         # One tensor for all answers: small ones kept from each batch would scatter over the heap and hold it.
         values = torch.empty(0, device=self.device)
         good = torch.ones(len(copies), dtype=torch.bool, device=self.device)
         with torch.no_grad():
-            for number, group in enumerate(way.groups):
-                self.meters.count(forwards=way.enter(number))
-                for begin, end, (part, fine) in self.batches.sweep(
-                    len(group), partial(_shifted, work, group), way.most
-                ):
-                    self.meters.count(forwards=end - begin)
-                    start, stop = group[begin], group[end - 1] + 1
-                    if start == 0:
-                        values = part.new_empty((len(copies), *part.shape[1:]))
-                    values[start:stop], good[start:stop] = part, fine
+            for start, stop, logits, image_index in way.pieces(self.batches, self.meters):
+                part = as_score(logits, score)
+                if chosen is not None:
+                    part = part.gather(1, chosen[image_index][:, None])[:, 0]
+                if start == 0:
+                    values = part.new_empty((len(copies), *part.shape[1:]))
+                values[start:stop], good[start:stop] = part, finite(logits)
         count = len(copies) // images
         self.check(good.unflatten(0, (images, count)).all(dim=1))
         return values.unflatten(0, (images, count))
@@ -121,7 +109,7 @@ class Sweeps:
         """Choose windows where copies keep to boxes of the network's own input, and that saves work."""
         first, within = copies.image(0), copies.within
         if within is not None and space.layer is None and space.inputs(first) is first:
-            local = self.forward.local(first, within.sides, len(within.starts))
+            local = self.forward.local(first, within.sides, within.run or len(within.starts))
             if local is not None:
                 return Windowed(self.forward, local, copies, within, self.batches.size)
         return Whole(self.forward, self.runner(space.layer), copies, space, self.batches.size)
@@ -161,12 +149,6 @@ class Sweeps:
                 "or give `size`."
             )
         return torch.zeros(len(activations), *self.forward.shape, device=self.device)
-
-
-def _shifted(
-    work: Callable[[int, int], tuple[Tensor, Tensor]], group: range, start: int, stop: int
-) -> tuple[Tensor, Tensor]:
-    return work(group.start + start, group.start + stop)
 
 
 def finite(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..engine import Engine, Masks, Within
 from ..spaces import Space
+from ..spaces.space import cell_boxes
 
 ScoreType = Literal["logit", "probability"]
 
@@ -67,9 +68,8 @@ def areas(maps: Tensor, space: Space, side: int | None) -> Tensor:
 
 def _boxes(coordinates: Tensor, sets: Tensor, space: Space, side: int | None) -> Within | None:
     """Return where each set lies, after an empty one, if all are single cells of a picture."""
-    single = coordinates.ndim == 4 and space.layer is None and space.ordered and not sets.is_meta
-    if not single or not bool((sets.sum(dim=1) == 1).all()):
+    cells = cell_boxes(space, coordinates, side)
+    if cells is None or sets.is_meta or not bool((sets.sum(dim=1) == 1).all()):
         return None
-    cells = Within.cells((coordinates.shape[2], coordinates.shape[3]), side)
     starts = cells.starts[sets.argmax(dim=1).cpu()]
     return Within(torch.cat([starts[:1], starts]), cells.sides)

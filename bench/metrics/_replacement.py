@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..engine import Draws, Engine, Within
+from ..engine import Draws, Engine
 from ..spaces import Space
+from ..spaces.space import cell_boxes
 
 Range = tuple[float, float]
 
@@ -46,8 +47,7 @@ def reaction(
     """
     coordinates = space.coordinates(engine, images)
     cells = space.cells(coordinates, side)
-    flat = coordinates.ndim == 4 and space.layer is None and space.ordered
-    boxes = Within.cells((coordinates.shape[2], coordinates.shape[3]), side) if flat else None
+    boxes = cell_boxes(space, coordinates, side)
     numbers = coordinates.new_ones(cells, dtype=torch.int64).cumsum(dim=0) - 1
     streams = draws.for_images(images)
     low, high = _limits(coordinates, within)

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..engine import Engine
+from ..engine import Engine, Within
 
 Mode = Literal["nearest", "bilinear"]
 Size = int | tuple[int, ...]
@@ -81,3 +81,10 @@ class Space(Protocol):
     def map(self, credit: Tensor, size: Size) -> Tensor:
         """Draw credit (N, 1, ...) as a picture (N, 1, H, W), or as what the inputs are: a line, a volume."""
         ...
+
+
+def cell_boxes(space: Space, coordinates: Tensor, side: int | None) -> Within | None:
+    """Return the box of each cell, where coordinates (N, C, H, W) are places in rows and columns; else None."""
+    if coordinates.ndim != 4 or space.layer is not None or not space.ordered:
+        return None
+    return Within.cells((coordinates.shape[2], coordinates.shape[3]), side)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.api import explain
+from bench.attributions.sobol import replicated
 from bench.engine import Engine, Masks, Network, Within
 from bench.engine import forward as forward_module
 from bench.engine.frozen import operations
@@ -87,6 +89,19 @@ class Squeezed(nn.Module):
         return self.head(found.mean((2, 3)))
 
 
+class Viewed(nn.Module):
+    """Reshapes by `view`, which wants the plain layout, and runs one part under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3 * SIZE * (SIZE - 3), 5)
+        self.again = self.conv
+
+    def forward(self, values: Tensor) -> Tensor:
+        found = self.again(functional.relu(self.conv(values)))
+        return self.head(found.view(found.shape[0], -1))
+
+
 def tail(*parts: nn.Module, channels: int) -> nn.Module:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
 
@@ -105,6 +120,7 @@ NETWORKS: dict[str, Any] = {
     "blocks": lambda: tail(nn.Conv2d(3, 6, 3, padding=1), Block(6, 6, 1), Block(6, 8, 2, True), channels=8),
     "joined": Dense,
     "gated": Squeezed,
+    "viewed": Viewed,
 }  # fmt: skip
 
 
@@ -132,7 +148,7 @@ def test_windows_give_what_whole_passes_give_wherever_the_box_is(name: str, side
     local = Local(module, image, sides)
     rows, columns = starts.unbind(1)
     with torch.no_grad():
-        found = local.run(cut(copies, rows, columns, sides), rows, columns, *local.maps(image))
+        found = local.run(cut(copies, rows, columns, sides), rows, columns, *local.maps(image)[0])
         expected = module(copies.clone())
     assert (expected - module(image)).abs().max() > 1e-3
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
@@ -144,7 +160,7 @@ def test_the_share_is_what_is_multiplied(name: str) -> None:
     module, image, sides = seeded(NETWORKS[name]()), torch.randn(1, 3, SIZE, SIZE), (3, 3)
     local = Local(module, image, sides)
     rows = columns = torch.tensor([7])
-    maps = local.maps(image)
+    maps, _ = local.maps(image)
 
     def work(run: Any, *given: Tensor) -> float:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -258,6 +274,41 @@ def test_whole_passes_where_windows_cannot_be_or_do_not_pay(conv_network: Networ
     plain = Masks.lazy(masks.count, masks.build)
     expected = engine.perturbed_scores(images, plain, torch.zeros(len(images), dtype=torch.long), space=Pixels())
     torch.testing.assert_close(found, expected)
+
+
+def test_runs_are_windows_of_their_first_copy(conv_network: Network, images: Tensor) -> None:
+    """Sobol's design: each run is a row of A, then the row with one cell of B; the row's own pass makes the maps."""
+    first, second = torch.rand(3, 25, generator=torch.Generator().manual_seed(0)), torch.rand(3, 25)
+    plain, boxed_runs = replicated(first, second), replicated(first, second, Within.cells((16, 16), 5))
+    expected, forwards, _ = scored(conv_network, images, plain)
+    found, same, _ = scored(conv_network, images, boxed_runs)
+    assert forwards == same == 3 * 26 * len(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+    with torch.no_grad():
+        rows = Pixels().spread(first, images[:1].expand(3, -1, -1, -1), 5) * images[1]
+        torch.testing.assert_close(found[1, ::26], conv_network.module(rows)[:, 1])
+
+
+def test_a_run_whose_copies_are_unlike_its_first_is_refused(conv_network: Network, images: Tensor) -> None:
+    masks = hidden(36)
+    assert masks.within is not None
+    runs = Masks.lazy(36, masks.build, Within(masks.within.starts, (4, 4), 18))
+    with pytest.raises(LimenError, match="differ from the first of their run elsewhere too"):
+        scored(conv_network, images, runs)
+
+
+def test_sobol_asks_for_windows(conv_network: Network, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same maps with and without them."""
+    engine = Engine(conv_network, device="cpu", precision="fp32")
+    asked: list[int] = []
+    plain = Local.maps
+    monkeypatch.setattr(Local, "maps", lambda self, image: asked.append(1) or plain(self, image))  # type: ignore[func-returns-value]
+    with_windows = explain("sobol", engine, images, 0, side=4, samples=5)
+    assert len(asked) == 5 * len(images)
+    monkeypatch.setattr(forward_module, "_SAVING", 0)
+    whole = explain("sobol", engine, images, 0, side=4, samples=5)
+    assert len(asked) == 5 * len(images)
+    torch.testing.assert_close(with_windows, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
 
 
 def test_a_change_outside_of_the_box_is_refused(conv_network: Network, images: Tensor) -> None:
