@@ -10,7 +10,7 @@ from ..balance import round_half_up
 from ..protocol import Tables
 from ._basis_pairs import DICTIONARY, NEURON
 from ._references import ALL
-from ._references_audit import Row, cells, counts, facts_of, grids, picture_of, roles, round_robin, rows_of, shared
+from ._references_audit import Row, cells, counts, facts_of, grids, layers_dealt, picture_of, roles, rows_of, shared
 
 
 def audit(tables: Tables) -> list[str]:
@@ -37,16 +37,9 @@ def audit(tables: Tables) -> list[str]:
             faults.append(
                 f"cell '{cell.cell}': asks in another order or with other sides than its list in another condition."
             )
-    for layer in dict.fromkeys(one["layer"] for one in facts.values() if one["role"] == "main"):
-        mine = {n: [i for i in names if facts[i]["layer"] == layer] for n, names in asked.items()}
-        faults += round_robin(mine, options["per_list"])
-        shown = {item for names in mine.values() for item in names}
-        held = {name for name, one in facts.items() if one["role"] == "main" and one["layer"] == layer}
-        if shown != held or len(held) != options["pairs"]:
-            faults.append(
-                f"layer '{layer}': {len(shown)} of {len(held)} pairs are asked about, planned are {options['pairs']}."
-            )
-    return faults  # fmt: skip
+    layers = dict.fromkeys(one["layer"] for one in facts.values() if one["role"] == "main")
+    faults += layers_dealt(facts, asked, layers, per_list=options["per_list"], planned=options["pairs"], what="pairs")
+    return faults
 
 
 def _item(facts: Row, options: Mapping[str, Any]) -> Iterator[str]:

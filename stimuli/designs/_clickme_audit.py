@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..protocol import Tables
+from ._lists_audit import dealt, spread
 
 GAME = ("mode", "visible", "told", "box_px", "step_px", "sample_ms", "batch", "limit_ms")
 PAYLOAD = {*GAME, "max_boxes", "size", "phase", "image", "word", "oracle", "session", "session_count", "index", "count"}
@@ -117,27 +118,15 @@ def _balance(tables: Tables) -> Iterator[str]:
     options = tables.options
     times = options["lists"] * options["rounds"] // options["images"]
     shown = tables.trials[(tables.trials["phase"] == "test") & ~tables.trials["is_catch"].astype(bool)]
-    main = tables.items.loc[tables.items["role"] == "main", "item_id"]
-    quotas = tables.cells.set_index("cell")["quota"]
     for condition, rows in shown.groupby("condition"):
-        lists = rows.groupby("item_id")["list"].nunique().reindex(main, fill_value=0)
-        if (lists != times).any():
-            item = lists.index[lists != times][0]
-            yield f"condition '{condition}': '{item}' is in {lists[item]} lists, planned is {times}."
+        yield from dealt(condition, rows, tables, times=times, met="seen")
         yield from _spread(condition, rows, tables)
-        people = rows["cell"].map(quotas).groupby(rows["item_id"]).sum().reindex(main, fill_value=0)
-        if (people < options["people"]).any():
-            yield f"condition '{condition}': '{people.idxmin()}' is seen by {people.min()} people, fewest are {options['people']}."
 
 
 def _spread(condition: Any, rows: pd.DataFrame, tables: Tables) -> Iterator[str]:
-    """A picture's places in two lists lie a multiple of the distance of their starts apart; classes stay even."""
-    step = tables.options["images"] // tables.options["lists"]
+    """Places are spread over the session, and classes stay even."""
     ordered = rows.sort_values(["cell", "position"])
-    place = ordered.groupby("cell").cumcount()
-    for item, places in place.groupby(ordered["item_id"]):
-        if places.duplicated().any() or places.mod(step).nunique() > 1:
-            yield f"condition '{condition}': '{item}' has places that are not spread over the session."
+    yield from spread(condition, ordered, tables.options["images"] // tables.options["lists"])
     label = ordered["item_id"].map(tables.items.drop_duplicates("item_id").set_index("item_id")["label"])
     classes = tables.items.loc[tables.items["role"] == "main", "label"].unique()
     # A stretch may begin and end within a turn of the classes; the ring's last turn is short where they do not divide it.

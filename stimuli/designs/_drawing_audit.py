@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..protocol import Tables
 from ..sketches import category_of, sketch_id
+from ._lists_audit import dealt, spread
 
 PLACE = {"phase", "image", "session", "session_count", "index", "count", "size", "limit_ms"}
 PAYLOAD = {
@@ -113,20 +114,6 @@ def _balance(tables: Tables) -> Iterator[str]:
     times = options["lists"] * options["drawings"] // options["categories"]
     step = options["categories"] // options["lists"]
     shown = tables.trials[tables.trials["phase"] == "test"].sort_values(["cell", "position"])
-    main = tables.items.loc[tables.items["role"] == "main", "item_id"]
-    quotas = tables.cells.set_index("cell")["quota"]
     for condition, rows in shown.groupby("condition"):
-        lists = rows.groupby("item_id")["list"].nunique().reindex(main, fill_value=0)
-        if (lists != times).any():
-            item = lists.index[lists != times][0]
-            yield f"condition '{condition}': '{item}' is in {lists[item]} lists, planned is {times}."
-        place = rows.groupby("cell").cumcount()
-        for item, places in place.groupby(rows["item_id"]):
-            if places.duplicated().any() or places.mod(step).nunique() > 1:
-                yield f"condition '{condition}': '{item}' has places that are not spread over the session."
-        people = rows["cell"].map(quotas).groupby(rows["item_id"]).sum().reindex(main, fill_value=0)
-        if (people < options["people"]).any():
-            yield (
-                f"condition '{condition}': '{people.idxmin()}' is met by {people.min()} people, fewest are "
-                f"{options['people']}."
-            )
+        yield from dealt(condition, rows, tables, times=times, met="met")
+        yield from spread(condition, rows, step)

@@ -117,6 +117,21 @@ def places(trials: int, options: int, generator: np.random.Generator) -> list[in
     return [found[i] for i in generator.permutation(trials)]
 
 
+def refuse_odd_lists(options: Mapping[str, Any], where: str) -> None:
+    """Refuse lists that cannot mirror each other.
+
+    Raises
+    ------
+    LimenError
+        If their number is odd.
+    """
+    if options["lists"] % 2:
+        raise LimenError(
+            f"{where}, key 'design.lists': given {options['lists']}; allowed are even numbers, since every second list mirrors "
+            "the sides of the one before."
+        )
+
+
 def refuse_few(study: StudyFile, what: str, available: int, wanted: int, remedy: str) -> None:
     """Refuse a pool that is too small.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.registry import LimenError
@@ -153,3 +153,29 @@ def round_robin(asked: Mapping[int, list[str]], per_list: int) -> list[str]:
         if set(asked[number]) != {items[i] for i in turn}:
             faults.append(f"list {number}: does not ask about the items of its turn of the round robin.")
     return faults
+
+
+def layers_dealt(
+    facts: Mapping[str, Row], asked: Mapping[int, list[str]], layers: Iterable[str], *, per_list: int, planned: int,
+    what: str,
+) -> Iterator[str]:  # fmt: skip
+    """Check of each layer that its main items are dealt round robin, all of them, as many as planned.
+
+    Parameters
+    ----------
+    facts
+        Item -> its facts.
+    asked
+        List -> the items it asks about, of all layers.
+    per_list, planned
+        Items of a layer in a list, and in all lists.
+    what
+        What the items are called, in the plural.
+    """
+    for layer in layers:
+        mine = {n: [i for i in names if facts[i]["layer"] == layer] for n, names in asked.items()}
+        yield from round_robin(mine, per_list)
+        shown = {item for names in mine.values() for item in names}
+        held = {name for name, one in facts.items() if one["role"] == "main" and one["layer"] == layer}
+        if shown != held or len(held) != planned:
+            yield f"layer '{layer}': {len(shown)} of {len(held)} {what} are asked about, planned are {planned}."

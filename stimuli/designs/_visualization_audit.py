@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..protocol import Tables
-from ._references_audit import Row, cells, counts, facts_of, grids, picture_of, roles, round_robin, rows_of, shared
+from ._references_audit import Row, cells, counts, facts_of, grids, layers_dealt, picture_of, roles, rows_of, shared
 from ._visualization_draw import references_in
 from ._visualization_occlusion import item_faults
 from ._visualization_script import beside, blocks, name_of
@@ -34,16 +34,9 @@ def audit(tables: Tables) -> list[str]:
             faults.append(
                 f"cell '{cell.cell}': asks in another order or about other batches than its list in another condition."
             )
-    for layer in dict.fromkeys(one["layer"] for one in facts.values()):
-        mine = {n: [i for i in names if facts[i]["layer"] == layer] for n, names in asked.items()}
-        faults += round_robin(mine, options["per_list"])
-        shown = {item for names in mine.values() for item in names}
-        held = {name for name, one in facts.items() if one["role"] == "main" and one["layer"] == layer}
-        if shown != held or len(held) != options["units"]:
-            faults.append(
-                f"layer '{layer}': {len(shown)} of {len(held)} units are asked about, planned are {options['units']}."
-            )
-    return faults  # fmt: skip
+    layers = dict.fromkeys(one["layer"] for one in facts.values())
+    faults += layers_dealt(facts, asked, layers, per_list=options["per_list"], planned=options["units"], what="units")
+    return faults
 
 
 def _is_main(row: Row) -> bool:

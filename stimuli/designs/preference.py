@@ -29,6 +29,7 @@ from ._panels import (
     image_items,
     pages,
     refuse_few,
+    refuse_odd_lists,
     round_robin,
 )
 from ._preference_audit import audit
@@ -89,11 +90,7 @@ def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
     methods = options["methods"]
     if len(set(methods)) != len(methods):
         raise LimenError(f"{where}, key 'design.methods': given {', '.join(methods)}; each method may stand once.")
-    if options["lists"] % 2:
-        raise LimenError(
-            f"{where}, key 'design.lists': given {options['lists']}; allowed are even numbers, since every second list mirrors "
-            "the sides of the one before."
-        )
+    refuse_odd_lists(options, where)
 
 
 @design(

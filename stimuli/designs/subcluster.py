@@ -10,15 +10,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from bench.registry import LimenError
-
 from ..balance import seeded
 from ..protocol import Drawn, Material, design
 from ..records import CellRow, ItemRow, StudyFile, Texts, TrialRow
 from ..render import Album
 from ..rows import Sheet, cells_of, opaque
 from ._crops import Crops, crop_needs, read_crops
-from ._panels import check_quota, common, pages, places, refuse_few
+from ._panels import check_quota, common, pages, places, refuse_few, refuse_odd_lists
 from ._subcluster_audit import audit
 
 RESTARTS = 8
@@ -68,11 +66,7 @@ def texts(material: Material, options: Mapping[str, Any]) -> Texts:
 
 def check(study: StudyFile, options: Mapping[str, Any], where: str) -> None:
     """Refuse lists that cannot mirror each other."""
-    if options["lists"] % 2:
-        raise LimenError(
-            f"{where}, key 'design.lists': given {options['lists']}; allowed are even numbers, since every second list mirrors "
-            "the sides of the one before."
-        )
+    refuse_odd_lists(options, where)
 
 
 @design(
