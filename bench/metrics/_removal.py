@@ -71,5 +71,5 @@ def _boxes(coordinates: Tensor, sets: Tensor, space: Space, side: int | None) ->
     cells = cell_boxes(space, coordinates, side)
     if cells is None or sets.is_meta or not bool((sets.sum(dim=1) == 1).all()):
         return None
-    starts = cells.starts[sets.argmax(dim=1).cpu()]
+    starts = cells.starts[sets.argmax(dim=1).tolist()]
     return Within(torch.cat([starts[:1], starts]), cells.sides)
