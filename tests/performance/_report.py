@@ -56,7 +56,7 @@ def section(device: str, rows: Rows, environment: Mapping[str, Any]) -> str:
         if any(tables):
             parts.append(f"### {about[0].upper()}{about[1:]}\n\n" + "\n\n".join(filter(None, tables)))
     for title, build in (
-        ("Whole plans", plans), ("The estimator of HSIC", estimators), ("Maps in bfloat16", precisions),
+        ("What the processor allows", limits), ("Whole plans", plans), ("The estimator of HSIC", estimators), ("Maps in bfloat16", precisions),
         ("Peak memory against the number of masks", memories),
     ):  # fmt: skip
         text = build(rows)
@@ -238,6 +238,30 @@ def _least(
     row = rows.get(("explain", network, name))
     value = ratio(row) if row and "failed" not in row else None
     return judged(f"{name} on {network}: >= {limit:g} x {what}", value, limit, "{:.1f} x")
+
+
+def limits(rows: Rows) -> str:
+    row = rows.get(("limits", "resnet18", "convolutions"), {})
+    if "rates" not in row:
+        return ""
+    lines, least = [], dict.fromkeys(("float32", "bfloat16"), 0.0)
+    for side, rates in row["rates"].items():
+        found = {name: median(values) for name, values in rates.items()}
+        for name, value in found.items():
+            least[name] += row["work"][side] / value
+        lines.append([
+            f"{row['about'][side]}, to {side} x {side}", f"{row['work'][side] / 1e9:.2f}",
+            *[f"{value / 1e9:,.0f}" for value in found.values()], f"{found['bfloat16'] / found['float32']:.1f}",
+        ])  # fmt: skip
+    plain = median(row["plain"])
+    head = ["convolution of ResNet-18", "of an image, GFLOP", "fp32, GFLOP/s", "bf16, GFLOP/s", "bf16 / fp32"]
+    note = (
+        f"At these rates the convolutions alone take {1000 * least['float32']:.1f} ms an image in float32 and "
+        f"{1000 * least['bfloat16']:.1f} ms in bfloat16; a plain forward takes {1000 * plain:.1f} ms. Whole passes can so "
+        f"gain {plain / least['bfloat16']:.1f} x at most here, whatever runs them; beyond that, copies have to be computed in "
+        "part."
+    )
+    return f"{table(head, lines)}\n\n{note}"
 
 
 def plan_ratios(rows: Rows, title: str) -> list[tuple[Mapping[str, Any], float]]:

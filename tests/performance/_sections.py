@@ -17,7 +17,7 @@ import torch
 from _networks import Subject
 from _timing import Call, Clock, attempt, best_setting, interleave
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import api
 from bench.registry import ATTRIBUTIONS, METRICS
@@ -94,6 +94,7 @@ def tasks(rounds: int) -> Iterator[Task]:
             yield Task(("explain", network, name), partial(explain_row, network, name))
         for name in METRIC_ROWS:
             yield Task(("score", network, name), partial(score_row, network, name))
+    yield Task(("limits", "resnet18", "convolutions"), limits_row)
     for count in (500, 750, 1500):
         yield Task(("hsic", "none", f"n={count}"), partial(hsic_row, count))
     for title, methods, metrics in (("6x3", SIX, THREE), ("12x8", TWELVE, EIGHT)):
@@ -328,6 +329,55 @@ def metric_rivals(
     values = [value for value in bench.scale.at_once if value >= (images if label == "captum" else 1)] or [images]
     best = best_setting(bench.clock, lambda many: partial(with_maps(build(many)), *batch), values)
     return {label: (build(best), f"{best} copies a pass")}
+
+
+def limits_row(bench: Bench) -> dict[str, Any]:
+    """Time the convolutions of ResNet-18 alone, by the side of their output, in float32 and in bfloat16.
+
+    Their sum is what a copy costs when the processor does nothing else; a plain forward over it is the most that number
+    format, layout and fusion can gain.
+    """
+    subject, batch = bench.subject("resnet18"), 4 if bench.scale.quick else 16
+    work: dict[int, float] = {}
+    layers: dict[int, nn.Conv2d] = {}
+
+    def count(part: nn.Module, _: Any, output: Tensor) -> None:
+        if isinstance(part, nn.Conv2d):
+            side = output.shape[-1]
+            work[side] = work.get(side, 0.0) + 2.0 * output[0].numel() * part.weight[0].numel()
+            if side not in layers or part.stride == (1, 1):
+                layers[side] = part
+
+    images, _ = subject.batch(batch, 0)
+    handles = [part.register_forward_hook(count) for part in subject.module.modules()]
+    subject.module(images[:1])
+    for handle in handles:
+        handle.remove()
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for side, layer in layers.items():
+        reach = side * layer.stride[0]
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+            shape = batch, layer.in_channels, reach, reach
+            values = torch.randn(shape, device=images.device, dtype=dtype).to(memory_format=torch.channels_last)
+            weight = layer.weight.to(dtype).to(memory_format=torch.channels_last)
+            call = partial(nn.functional.conv2d, values, weight, None, layer.stride, layer.padding)
+            call()
+            own = 2.0 * side**2 * layer.weight.numel() * batch
+            times = [bench.clock.time(call) for _ in range(10)]
+            seconds.setdefault(str(side), {})[name] = [own / one for one in times]
+    plain = [bench.clock.time(partial(subject.module, images)) / batch for _ in range(bench.scale.rounds)]
+    about = {
+        str(
+            side
+        ): f"{layer.in_channels} to {layer.out_channels} channels, {layer.kernel_size[0]} x {layer.kernel_size[0]}"
+        for side, layer in layers.items()
+    }
+    return {
+        "work": {str(side): value for side, value in work.items()},
+        "rates": seconds,
+        "plain": plain,
+        "about": about,
+    }
 
 
 def hsic_row(count: int, bench: Bench) -> dict[str, Any]:
