@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -46,7 +46,7 @@ class Forward:
     Attributes
     ----------
     module : nn.Module on the device, in the layout that suits it
-    audit : dict, the precision asked for and used, the comparison behind it, and what became of compiled graphs
+    audit : dict, the precision asked for and used, the comparison behind it, what became of compiled graphs and of windows
     shape : shape of the last input, None before the first
     """
 
@@ -116,12 +116,8 @@ class Forward:
             return None
         key = (tuple(inputs.shape[1:]), sides, self._format)
         if key not in self._locals:
-            found = None
-            with suppress(Exception), exact(self._device):
-                found = Local(self.module, inputs.clone(memory_format=self._format), sides)
-            self._locals[key] = found
-        found = self._locals[key]
-        return found if found is not None and found.share <= _SAVING else None
+            self._locals[key] = self._windowed(inputs, sides)
+        return self._locals[key]
 
     def maps(self, local: Local, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the maps of an image (1, C, H, W) that windows are read from, and its float32 logits."""
@@ -165,6 +161,22 @@ class Forward:
         """Whether the precision is still to be audited."""
         wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
         return wanted and "spearman" not in self.audit and self._device.type != "meta"
+
+    def _windowed(self, inputs: Tensor, sides: tuple[int, int]) -> Local | None:
+        """Write the network for boxes, and tell what a copy costs or why it is not done."""
+        told = self.audit.setdefault("windows", {})
+        name = " x ".join(map(str, sides))
+        try:
+            with exact(self._device):
+                local = Local(self.module, inputs.clone(memory_format=self._format), sides)
+        except Exception as error:
+            if ran_out(error):
+                raise
+            told[name] = f"whole passes, since the network cannot be rewritten: {type(error).__name__}"
+            return None
+        saves = local.share <= _SAVING
+        told[name] = f"{local.share:.1%} of a pass" if saves else f"whole passes, since {local.share:.1%} would be run"
+        return local if saves else None
 
     def _pays(self, run: Run, inputs: Tensor, count: int, size: int, share: float = 1.0) -> bool:
         """Tell whether a sweep of `count` inputs like `inputs` (1, ...) is worth a graph, each `share` of a pass."""

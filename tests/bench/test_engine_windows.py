@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -251,9 +252,12 @@ def scored(network: Network, images: Tensor, masks: Masks, **options: Any) -> tu
 def test_the_engine_scores_copies_within_boxes_alike(conv_network: Network, images: Tensor, batch_size: int) -> None:
     """One forward more an image is the sign that windows were run: that of the image itself."""
     expected, forwards, _ = scored(conv_network, images, hidden(40, boxes=False), batch_size=batch_size)
-    found, more, _ = scored(conv_network, images, hidden(40), batch_size=batch_size)
+    found, more, engine = scored(conv_network, images, hidden(40), batch_size=batch_size)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
     assert more == forwards + len(images) == 41 * len(images)
+    share = Local(conv_network.module, images[:1], (4, 4)).share
+    assert engine.audit["windows"] == {"4 x 4": f"{share:.1%} of a pass"}
+    json.dumps(engine.audit, allow_nan=False)
 
 
 @pytest.mark.parametrize("why", ["untraceable", "few copies", "large boxes", "another space"])
@@ -271,6 +275,11 @@ def test_whole_passes_where_windows_cannot_be_or_do_not_pay(conv_network: Networ
     with engine.meter() as cost:
         found = engine.perturbed_scores(images, masks, torch.zeros(len(images), dtype=torch.long), space=space)
     assert cost.forwards == masks.count * len(images)
+    told = {
+        "untraceable": {"4 x 4": "whole passes, since the network cannot be rewritten: TraceError"},
+        "large boxes": {"13 x 13": "whole passes, since 100.0% would be run"},
+    }
+    assert engine.audit.get("windows") == told.get(why)
     plain = Masks.lazy(masks.count, masks.build)
     expected = engine.perturbed_scores(images, plain, torch.zeros(len(images), dtype=torch.long), space=Pixels())
     torch.testing.assert_close(found, expected)
@@ -306,7 +315,8 @@ def test_sobol_asks_for_windows(conv_network: Network, images: Tensor, monkeypat
     with_windows = explain("sobol", engine, images, 0, side=4, samples=5)
     assert len(asked) == 5 * len(images)
     monkeypatch.setattr(forward_module, "_SAVING", 0)
-    whole = explain("sobol", engine, images, 0, side=4, samples=5)
+    other = Engine(conv_network, device="cpu", precision="fp32")
+    whole = explain("sobol", other, images, 0, side=4, samples=5)
     assert len(asked) == 5 * len(images)
     torch.testing.assert_close(with_windows, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
 
