@@ -124,7 +124,10 @@ class Altered:
         """
         flat = torch.arange(start, stop, device=self._coordinates.device)
         image = flat // self._count
-        kept = self._coordinates[image]
+        first, last = start // self._count, (stop - 1) // self._count
+        # Copies of one image are views of it: what changes them makes new numbers.
+        one = self._coordinates[first : first + 1]
+        kept = one.expand(stop - start, *one.shape[1:]) if first == last else self._coordinates[image]
         changed = self._alter(kept, image, flat % self._count)
         if changed.shape != kept.shape:
             raise LimenError(

@@ -90,12 +90,18 @@ def masks(rank: Tensor, counts: Sequence[int], inserted: Sequence[bool]) -> Mask
     rank : (N, 1 or C, *places) int64, 0 goes first
     counts, inserted : M numbers, one a copy: touched ranks, and whether they are put on the baseline or taken off the image
     """
+    # Half the width, and one comparison where all copies go one way: these masks are as large as the pictures.
+    rank = rank.int()
     touched, direction = rank.new_tensor(counts), rank.new_tensor(inserted, dtype=torch.bool)
-    ones = [1] * (rank.ndim - 1)
+    ones, ways = [1] * (rank.ndim - 1), set(inserted)
 
     def build(image_index: Tensor, mask_index: Tensor) -> Tensor:
-        chosen = rank[image_index] < touched[mask_index].reshape(-1, *ones)
-        return (chosen == direction[mask_index].reshape(-1, *ones)).float()
+        own, limit = rank[image_index], touched[mask_index].reshape(-1, *ones)
+        if ways == {False}:
+            return (own >= limit).float()
+        if ways == {True}:
+            return (own < limit).float()
+        return ((own < limit) == direction[mask_index].reshape(-1, *ones)).float()
 
     return Masks.lazy(len(counts), build)
 
