@@ -54,7 +54,8 @@ class Local:
     Raises
     ------
     Exception
-        Whatever torch.fx raises for a module that cannot be traced.
+        Whatever torch.fx raises for a module that cannot be traced; NotImplementedError for one that writes over a map
+        which others read, or has several inputs.
     """
 
     def __init__(self, module: nn.Module, sample: Tensor, sides: Sides) -> None:
@@ -206,6 +207,10 @@ class _Writer:
         self.module = fx.GraphModule(self._held, self.graph).eval()
 
     def _write(self, node: fx.Node) -> None:
+        part = self._parts.get(str(node.target)) if node.op == "call_module" else None
+        written = node.all_input_nodes[0] if _in_place(node, part) and node.all_input_nodes else None
+        if written in self._windows and len(written.users) > 1:
+            raise NotImplementedError("an operation writes over a map that others read")
         window, work = self._reached(node), _multiplications(node, self._parts)
         share = 1.0 if window is None else math.prod(reach.count / reach.length for reach in window)
         self.whole += work
@@ -215,7 +220,6 @@ class _Writer:
             return
         self.done += work * share
         self._windows[node] = window
-        part = self._parts.get(str(node.target)) if node.op == "call_module" else None
         steps = _sliding(part)
         if steps is None:
             self._values[node] = self.graph.node_copy(node, lambda one: self._read(one, window, 0.0))
@@ -265,6 +269,9 @@ class _Writer:
         if not given or not _spatial(node) or any(one not in self._windows for one in given):
             return None
         part = self._parts.get(str(node.target)) if node.op == "call_module" else None
+        if part is not None and (part._forward_hooks or part._forward_pre_hooks):
+            # Somebody's hook wants the whole map, and may change it.
+            return None
         steps, lengths = _sliding(part), _shape(node)[2:]
         if steps is not None:
             rows, columns = self._windows[given[0]]
@@ -310,6 +317,14 @@ def _pointwise(node: fx.Node, part: nn.Module | None) -> bool:
     if node.target is torch.cat:
         return [*node.args[1:], *node.kwargs.values()] == [1]
     return node.op == "call_function" and node.target in _POINTWISE_FUNCTIONS
+
+
+def _in_place(node: fx.Node, part: nn.Module | None) -> bool:
+    """Tell whether an operation writes over its first input."""
+    if node.op == "call_method":
+        return str(node.target).endswith("_")
+    function = node.op == "call_function" and node.target in (operator.iadd, operator.imul)
+    return function or bool(getattr(part, "inplace", False) or node.kwargs.get("inplace"))
 
 
 def _multiplications(node: fx.Node, parts: dict[str, nn.Module]) -> float:

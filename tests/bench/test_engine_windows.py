@@ -155,6 +155,45 @@ def test_windows_give_what_whole_passes_give_wherever_the_box_is(name: str, side
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
 
 
+class Overwritten(nn.Module):
+    """Writes over a map that the shortcut reads afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(True), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        found = self.conv(values)
+        return (self.last(self.relu(found)) + found).mean((2, 3))
+
+
+def test_a_network_that_writes_over_a_map_in_use_runs_whole(images: Tensor) -> None:
+    network = Network(name="overwritten", module=seeded(Overwritten()), classes=tuple("abcd"), size=16)
+    expected, forwards, _ = scored(network, images, hidden(20, boxes=False))
+    found, same, engine = scored(network, images, hidden(20))
+    assert forwards == same
+    assert "NotImplementedError" in engine.audit["windows"]["4 x 4"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_hook_sees_whole_maps_and_what_it_changes_counts() -> None:
+    module = seeded(NETWORKS["padded"]())
+    shapes: list[Any] = []
+
+    def half(part: nn.Module, given: Any, output: Tensor) -> Tensor:
+        shapes.append(tuple(output.shape[2:]))
+        return output / 2
+
+    module[2].register_forward_hook(half)
+    image, starts = torch.randn(1, 3, SIZE, SIZE), torch.tensor([[3, 4], [0, 9]])
+    copies, (rows, columns) = boxed(image, starts, (3, 3)), starts.unbind(1)
+    local = Local(module, image, (3, 3))
+    with torch.no_grad():
+        found = local.run(cut(copies, rows, columns, (3, 3)), rows, columns, *local.maps(image)[0])
+        torch.testing.assert_close(found, module(copies))
+    assert set(shapes) == {(SIZE, SIZE)}
+
+
 @pytest.mark.parametrize("name", ["padded", "strided", "skipping", "dilated", "blocks", "joined"])
 def test_the_share_is_what_is_multiplied(name: str) -> None:
     """Counted by torch itself in both graphs."""
