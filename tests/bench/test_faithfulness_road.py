@@ -83,6 +83,35 @@ def test_imputation_equals_a_sparse_direct_solve(share: float, shape: str) -> No
     assert error_of(impute(pictures, removed, rtol=1e-6), expected, removed) < 2e-5
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 9), (2, 3), (7, 7), (12, 16), (33, 18), (5, 41)])
+def test_the_cycle_is_the_transpose_of_itself_and_positive(height: int, width: int) -> None:
+    """Conjugate gradients are only as good as that."""
+    left, right = torch.randn(2, 20, 1, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    gone = (
+        torch.rand(20, 1, height, width, generator=torch.Generator().manual_seed(4))
+        < torch.linspace(0.1, 0.95, 20)[:, None, None, None]
+    )
+    grid = _imputation._Grid(left.shape, gone.double())
+
+    def cycled(values: Tensor) -> Tensor:
+        grid.right.copy_(values * gone)
+        return grid.cycle().clone()
+
+    inner = [(first * gone * cycled(second)).sum(dim=(1, 2, 3)) for first, second in ((left, right), (right, left))]
+    torch.testing.assert_close(*inner, atol=1e-12, rtol=1e-10)
+    assert ((left * cycled(left)).sum(dim=(1, 2, 3)) > 0)[gone.flatten(1).any(dim=1)].all()
+
+
+@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("shape", ["scattered", "coherent"])
+def test_the_steps_do_not_grow_with_the_picture(side: int, shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_imputation, "_LIMIT", 16)
+    like = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(5))
+    order = like if shape == "scattered" else smooth(1, 1, side, side, seed=6)
+    removed = torch.cat([holes(order, share) for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.97)])
+    assert torch.isfinite(impute(smooth(1, 3, side, side).expand(6, -1, -1, -1), removed, rtol=1e-4)).all()
+
+
 def test_kept_pixels_stay_and_removed_ones_forget_what_they_were() -> None:
     pictures, removed = smooth(3, 3, 12, 12), holes(torch.rand(3, 1, 12, 12), 0.4)
     found = impute(pictures, removed, rtol=1e-4)

@@ -101,24 +101,26 @@ def _members(home: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return members, home * most + rank - first[home]
 
 
-def _around(cell: Tensor, tall: int, wide: int) -> list[Tensor]:
-    """List the centres that each cell's pixels may choose, own cell first; beyond the edge stands the nearest cell inside."""
+def _around(cell: Tensor, tall: int, wide: int) -> Tensor:
+    """List the centres that each cell's pixels may choose (cells, 9), own first; beyond the edge the nearest cell inside."""
     row, column = cell // wide, cell % wide
     steps = sorted(((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=lambda step: step != (0, 0))
-    return [(row + down).clamp(0, tall - 1) * wide + (column + right).clamp(0, wide - 1) for down, right in steps]
+    near = [(row + down).clamp(0, tall - 1) * wide + (column + right).clamp(0, wide - 1) for down, right in steps]
+    return torch.stack(near, dim=1)
 
 
-def _nearest(blocks: Tensor, centres: Tensor, around: list[Tensor]) -> Tensor:
+def _nearest(blocks: Tensor, centres: Tensor, around: Tensor) -> Tensor:
     """Return the nearest allowed centre (N, cells * members) of pixels laid out by cell; of equally near ones the first."""
-    best, labels = None, around[0][:, None].expand(len(blocks), *blocks.shape[2:])
-    for candidate in around:
-        distance = (blocks - centres[:, :, candidate, None]).square_().sum(dim=1)
-        if best is None:
-            best = distance
-            continue
-        labels = torch.where(distance < best, candidate[:, None], labels)
-        best = torch.minimum(distance, best)
-    return labels.flatten(1)
+    best = torch.full_like(blocks[:, 0], torch.inf)
+    step, distance, chosen = torch.empty_like(best), torch.empty_like(best), torch.zeros_like(best, dtype=torch.uint8)
+    for index, candidate in enumerate(around.unbind(1)):
+        distance.zero_()
+        for own, centre in zip(blocks.unbind(1), centres[:, :, candidate, None].unbind(1), strict=True):
+            distance.addcmul_(torch.sub(own, centre, out=step), step)
+        # The nearest so far came later than all before it: its index is the largest.
+        torch.maximum(chosen, (distance < best).byte().mul_(index), out=chosen)
+        torch.minimum(distance, best, out=best)
+    return around.expand(len(blocks), -1, -1).gather(2, chosen.long()).flatten(1)
 
 
 def _centres(whole: Tensor, labels: Tensor, before: Tensor) -> Tensor:
@@ -147,21 +149,27 @@ def _connected(labels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
 
 
 def _pieces(labels: Tensor) -> Tensor:
-    """Number the connected pieces of equal labels (N, H, W) by their first pixel in reading order."""
-    piece = (torch.ones_like(labels[0]).flatten().cumsum(0) - 1).reshape(labels.shape[1:]).expand_as(labels)
-    while True:
-        before, piece = piece, piece.clone()
-        for axis in (1, 2):
-            length = labels.shape[axis] - 1
-            low, high = piece.narrow(axis, 0, length), piece.narrow(axis, 1, length)
-            same = labels.narrow(axis, 0, length) == labels.narrow(axis, 1, length)
-            least = torch.minimum(low, high)
-            low.copy_(torch.where(same, least, low))
-            high.copy_(torch.where(same, torch.minimum(least, high), high))
-        # A pixel's number is a pixel of its piece: what that one has learned holds here too.
-        piece = piece.flatten(1).gather(1, piece.flatten(1)).reshape(labels.shape)
-        if piece.is_meta or torch.equal(piece, before):
-            return piece
+    """Number the connected pieces of equal labels (N, H, W) by their first pixel in reading order.
+
+    A row's runs of one label are joined to those above them, each to the first run that it is known to touch, until all
+    that touch agree.
+    """
+    if labels.is_meta:
+        return labels
+    _, height, width = labels.shape
+    begins = torch.ones_like(labels, dtype=torch.bool)
+    torch.ne(labels[..., 1:], labels[..., :-1], out=begins[..., 1:])
+    run = (begins.flatten().cumsum(0) - 1).reshape(labels.shape)
+    # Two runs that touch do so first where one of them begins.
+    touch = (labels[:, 1:] == labels[:, :-1]) & (begins[:, 1:] | begins[:, :-1])
+    above, below = run[:, :-1][touch], run[:, 1:][touch]
+    first = begins.flatten().nonzero()[:, 0]
+    leader = torch.ones_like(first).cumsum(0) - 1
+    while not torch.equal(leader[above], leader[below]):
+        high, low = torch.maximum(leader[above], leader[below]), torch.minimum(leader[above], leader[below])
+        leader = leader.scatter_reduce(0, high, low, "amin")
+        leader = leader[leader]
+    return (first % (height * width))[leader][run]
 
 
 def _join(given: Tensor, points: Tensor, centres: Tensor) -> None:

@@ -22,7 +22,7 @@ Output = Literal["confidence", "accuracy"]
 
 
 @metric(
-    version=1,
+    version=2,
     citation="arXiv:2202.00449",
     cost="one forward and one imputation a percentage",
     of="maps",
