@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..engine import Draws
 from ..engine.activations import Activations
-from ..engine.minimise import Schedule
+from ..engine.minimise import Decay, Schedule
 from ..registry import LimenError, dictionary, unknown
 from ..spaces.dictionary import Dictionary, check_k, fit_rows, fitted_on
 from ._directions import positive_signals
@@ -36,7 +36,7 @@ _WHERE = "dictionary 'direction_pairs'"
 
 
 @dictionary(
-    version=1,
+    version=2,
     citation="arXiv:2509.23926",
     cost="starts x epochs[0] + epochs[1] + epochs[2] passes, each one head forward + backward where a head is given",
     presets={
@@ -45,6 +45,7 @@ _WHERE = "dictionary 'direction_pairs'"
             "epochs": (800, 2000, 2000),
             "learning_rates": (1e-3, 1e-4, 5e-4),
             "batch": 4096,
+            "decay": ("plateau", "plateau", "plateau"),
             "weights": REFERENCE,
         }
     },
@@ -60,6 +61,7 @@ def direction_pairs(
     starts: int | None = None,
     epochs: tuple[int, int, int] = (40, 20, 120),
     learning_rates: Stages = (2e-2, 5e-3, 1e-2),
+    decay: tuple[Decay, Decay, Decay] = ("plateau", "plateau", "cosine"),
     batch: int = 1024,
     weights: dict[str, Stages] | None = None,
     least_active: Stages = (0.9, 0.9, 0.2),
@@ -84,8 +86,10 @@ def direction_pairs(
     starts : int or None
         Sets of detectors in the first stage; None takes as many as hold 96 filters together, at least one.
     epochs, learning_rates : one a stage
-        Short and fast by default, for layers of tens of features; 'eddp' has the published ones. A rate is halved when
-        the loss has not fallen for a tenth of the epochs, ten at least.
+        Short and fast by default, for layers of tens of features; 'eddp' has the published ones.
+    decay : one a stage
+        'plateau' halves a rate when the loss has not fallen for a tenth of the epochs, ten at least; 'cosine' lowers it to
+        0. The joint loss of a batch is so noisy that plateaus come by chance: rates then fall too early, or never.
     batch : int
         Positions a step.
     weights : name of a loss -> weight in each stage
@@ -117,6 +121,7 @@ def direction_pairs(
         "starts": starts,
         "epochs": list(epochs),
         "learning_rates": list(learning_rates),
+        "decay": list(decay),
         "batch": batch,
         "weights": {name: list(stages) for name, stages in _weights(weights).items()},
         "least_active": list(least_active),
@@ -147,6 +152,7 @@ def direction_pairs(
             batch=max(1, batch // task.maps.shape[1]),
             learning_rate=learning_rates[stage],
             patience=max(10, epochs[stage] // 10),
+            decay=decay[stage],
         )
         kept = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{name}")
         ended = task.minimise(stage, begin, schedule, kept, told(stage))

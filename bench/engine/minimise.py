@@ -1,12 +1,14 @@
-"""Minimising a loss over shuffled batches of items: Adam, the learning rate halved on plateaus, kept on disk."""
+"""Minimising a loss over shuffled batches of items: Adam, the learning rate lowered on plateaus or by a cosine, kept on disk."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +21,7 @@ from .random import Draws
 
 Loss = Callable[[dict[str, Tensor], Tensor, Draws], Tensor]
 """`loss(parameters, items int64 (b,), draws) -> ()`: the draws are those of the batch."""
+Decay = Literal["plateau", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +33,19 @@ class Schedule:
     epochs : passes over all items
     batch : items a step
     learning_rate : of Adam at the start
-    patience : epochs without a better epoch mean after which the learning rate is halved
+    patience : epochs without a better epoch mean after which 'plateau' halves the learning rate
+    decay : 'plateau'; or 'cosine', half a cosine from the learning rate to 0, where the means are too noisy to tell
     """
 
     epochs: int
     batch: int
     learning_rate: float
     patience: int = 20
+    decay: Decay = "plateau"
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch under 'cosine'."""
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +106,11 @@ def minimise(
     every = max(1, schedule.epochs // 10)
     with torch.enable_grad():
         for epoch in range(len(losses), schedule.epochs):
+            if schedule.decay == "cosine":
+                optimizer.param_groups[0]["lr"] = schedule.rate(epoch)
             losses.append(_epoch(loss, parameters, optimizer, items, schedule, draws.spawn("epoch", epoch), retract))
-            plateau.step(losses[-1])
+            if schedule.decay == "plateau":
+                plateau.step(losses[-1])
             if (epoch + 1) % every == 0 or epoch + 1 == schedule.epochs:
                 kept.save(parameters, optimizer, plateau, losses)
             if progress is not None:
