@@ -1,7 +1,7 @@
 """Judge each protocol's own analysis on its frozen schedule by simulation, and write docs/protocols/validity.md.
 
 python docs/protocols_validity.py --store STORE               # a store with the runs that the study files name: minutes a study
-python docs/protocols_validity.py --store STORE --studies 50 configs/studies/basis.yaml -o look.md
+python docs/protocols_validity.py --store STORE configs/studies/basis.yaml     # its rows anew, the others stay as they are
 
 Sets that the store does not hold yet are built in it. What each study gave is kept under .limen/protocols_validity, by the set, the
 code of the simulation and the version of the analysis: a run that was stopped goes on.
@@ -63,10 +63,20 @@ differ by goes out of the difference, but not out of the rules' means that it is
 The recommended mixed model is judged at several sizes, beside other methods, in [validity.md](../validity.md). `utility_bias`
 gives its bots a fact of each item (how much of the explanation lies on the background) rather than an accuracy.
 """
-SLOPES = (
-    "Random intercepts of people and items alone, as in the model of the bots.",
-    "The same with a random deviation of each level in each item, and in each person who meets several levels: the standard "
-    "deviation of the difference of two levels is {slope:g} in log-odds.",
+TITLES = {
+    "People and items differ, the effect is the same for all": (
+        "Random intercepts of people and items alone, as in the model of the bots."
+    ),
+    "The effect differs too": (
+        "The same with a random deviation of each level in each item, and in each person who meets several levels: the "
+        f"standard deviation of the difference of two levels is {SLOPE:g} in log-odds."
+    ),
+}
+"""The page's tables: without a slope, and with one."""
+COLUMNS = (
+    "| study | contrast | people | items | given | simulated | rejected without an effect | interval holds the effect "
+    "| effect found | fits without an answer |",
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
 )
 AGAINST_CHANCE = ("agreement", "distinction", "intruder", "subcluster")
 """Protocols whose question is whether people are better than guessing."""
@@ -250,33 +260,45 @@ def rate(hits: int, n: int, nominal: float) -> str:
     return text if math.isnan(nominal) or low <= nominal <= high else f"**{text}**"
 
 
-def table(rows: Sequence[Tally]) -> str:
-    """Return one table of all studies."""
-    head = "| study | contrast | people | items | given | simulated | rejected without an effect | interval holds the effect | effect found | fits without an answer |"
-    lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+def lines(rows: Sequence[Tally]) -> dict[str, list[str]]:
+    """Write the lines of a table, by study."""
+    found: dict[str, list[str]] = {}
     for one in rows:
         cells = (
             f"[{one.study}]({one.protocol}.md)", one.contrast, f"{one.people}", f"{one.items}", f"{one.given:+.3f}", f"{one.nulls} + {one.studies}",
             rate(one.rejected, one.nulls, 0.05), rate(one.held, one.studies, 0.95), rate(one.found, one.studies, math.nan),
             f"{one.failed} of {one.failed + one.nulls + one.studies}",
         )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        found.setdefault(one.study, []).append(f"| {' | '.join(cells)} |")
+    return found
 
 
-def page(tables: Mapping[float, Sequence[Tally]]) -> str:
-    """Return the page."""
+def written(text: str) -> dict[str, dict[str, list[str]]]:
+    """Read a page back: the lines of its tables, by title and study."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for part in text.split("\n## ")[1:]:
+        own = found.setdefault(part.splitlines()[0], {})
+        for line in part.splitlines():
+            if line.startswith("| ["):
+                own.setdefault(line.removeprefix("| [").partition("]")[0], []).append(line)
+    return found
+
+
+def page(tables: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Return the page of tables, given as lines by title and study."""
     parts = [HEAD, INTRO.format(few=stats.binom.interval(0.95, 100, 0.05), many=stats.binom.interval(0.95, 200, 0.05))]
-    for slope, rows in tables.items():
-        rates = [(one.rejected, one.nulls, 0.05) for one in rows] + [(one.held, one.studies, 0.95) for one in rows]
-        out = sum(rate(*one).startswith("**") for one in rates)
-        title = "People and items differ, the effect is the same for all" if slope == 0 else "The effect differs too"
-        told = f"{out} of {len(rates)} rates lie so far from the nominal one that their interval leaves it out."
-        parts += [f"## {title}", "", SLOPES[slope > 0].format(slope=slope), "", told, "", table(rows), ""]
-    judged_ones = {one.study for rows in tables.values() for one in rows}
+    for title, told in TITLES.items():
+        rows = [line for _, own in sorted(tables.get(title, {}).items()) for line in own]
+        if not rows:
+            continue
+        rates = [cell for line in rows for cell in line.split(" | ")[6:8] if cell != "-"]
+        out = sum(cell.startswith("**") for cell in rates)
+        count = f"{out} of {len(rates)} rates lie so far from the nominal one that their interval leaves it out."
+        parts += [f"## {title}", "", told, "", count, "", *COLUMNS, *rows, ""]
+    judged_ones = {study for own in tables.values() for study in own}
     rest = [path.stem for path in sorted(STUDIES.glob("*.yaml")) if path.stem not in judged_ones]
     if rest:
-        told = "They have no contrast with a p value, or were left out of the run that wrote this page"
+        told = "They have no contrast with a p value, or were left out of the runs that wrote this page"
         parts += [f"Study files without a row: {', '.join(rest)}. {told}.", ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -284,20 +306,34 @@ def page(tables: Mapping[float, Sequence[Tally]]) -> str:
 def main() -> None:
     """Read the command line, simulate what is not kept, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, help="study files; all of configs/studies if left out")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        help="study files, whose rows are written anew; all of configs/studies if left out",
+    )
     parser.add_argument("--store", type=Path, required=True, help="store with the runs; sets are built in it")
     parser.add_argument(
         "--studies", type=int, default=200, help="simulated studies of each kind; 0 writes the page of what is kept"
     )
     parser.add_argument(
-        "--slope", type=float, action="append", help="standard deviation of the effect; default 0 and 0.4"
+        "--slope",
+        type=float,
+        action="append",
+        choices=[0.0, SLOPE],
+        help="standard deviation of the effect; default both",
     )
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     given = parser.parse_args()
     paths = given.files or sorted(STUDIES.glob("*.yaml"))
-    store, slopes = Store(given.store), given.slope or [0.0, SLOPE]
-    found = {slope: list(tallies(paths, store, given.studies, slope)) for slope in slopes}
-    given.output.write_text(page(found), encoding="utf-8")
+    store = Store(given.store)
+    tables = written(given.output.read_text(encoding="utf-8")) if given.files and given.output.exists() else {}
+    for slope in given.slope or [0.0, SLOPE]:
+        own = tables.setdefault(list(TITLES)[slope > 0], {})
+        for path in paths:
+            own.pop(path.stem, None)
+        own.update(lines(list(tallies(paths, store, given.studies, slope))))
+    given.output.write_text(page(tables), encoding="utf-8")
 
 
 if __name__ == "__main__":
