@@ -57,6 +57,7 @@ planted: $(STAMP)
 performance: $(STAMP)
 	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/attribution.py --minutes 30
 	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/concepts.py --minutes 30
+	$(BIN)/python tests/performance/precision.py --minutes 30
 	$(BIN)/python tests/performance/mixed_models.py
 
 clean:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench import zoo
 from bench.engine import Engine, Network
+from bench.engine.training import accuracy, initialised, train_classifier
+from bench.zoo.checkpoints import fill, read_weights
 
-SIZES = {"resnet18": 224, "small": 64}
+SIDE = 224
+"""Pixels a side of what ResNet-18 sees."""
 ABOUT = {
     "resnet18": "ResNet-18 at 224 px, random weights, batch statistics calibrated on the pictures",
     "small": "the zoo's network `resnet@scenes` at 64 px (1.07 M parameters), trained",
@@ -97,10 +104,27 @@ def calibrate(module: nn.Module, images: Tensor) -> None:
 def load(name: str, *, device: str, precision: str, graphs: str, count: int) -> Subject:
     """Return a subject by name, 'resnet18' or 'small', with `count` pictures."""
     pictures = zoo.load_images("scenes", n=count).pictures
+    if name == "small":
+        return _subject(
+            name, partial(zoo.load_network, "resnet@scenes", device=device), pictures, device, precision, graphs
+        )
+    return _subject(name, partial(_resnet18, pictures), pictures, device, precision, graphs)
 
-    def network() -> Network:
-        return _resnet18(pictures) if name == "resnet18" else zoo.load_network("resnet@scenes", device=device)
 
+def load_trained(cache: Path, *, device: str, precision: str, graphs: str, count: int) -> tuple[Subject, float]:
+    """Return ResNet-18 trained on `scenes` at 224 px, with `count` pictures, and its accuracy on 500 others; trained once."""
+    held, path = zoo.load_images("scenes", n=500 + count, size=SIDE), cache / "resnet18-scenes.safetensors"
+    network = _trained(path, device)
+    share = accuracy(
+        network.module, held.pictures[count:], held.labels[count:], mean=network.mean, std=network.std, device=device
+    )
+    subject = _subject("trained", partial(_trained, path, device), held.pictures[:count], device, precision, graphs)
+    return subject, share
+
+
+def _subject(
+    name: str, network: Callable[[], Network], pictures: np.ndarray, device: str, precision: str, graphs: str
+) -> Subject:
     def build(precision: str = precision, graphs: str = graphs) -> Engine:
         return Engine(network(), device=device, precision=precision, graphs=graphs)  # type: ignore[arg-type]
 
@@ -110,13 +134,28 @@ def load(name: str, *, device: str, precision: str, graphs: str, count: int) -> 
     return Subject(name, engine, module, engine.inputs(pictures), build)
 
 
-def _resnet18(pictures: object) -> Network:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = ResNet18()
-    network = Network(
-        name="resnet18", module=module, classes=tuple(map(str, range(1000))), size=224, mean=(0.5,) * 3,
-        std=(0.25,) * 3, layer="stage4",
-    )  # fmt: skip
-    calibrate(module, Engine(network, device="cpu", precision="fp32").inputs(pictures[:16]))  # type: ignore[index]
+def _resnet18(pictures: np.ndarray) -> Network:
+    network = _network(initialised(ResNet18, 0), tuple(map(str, range(1000))))
+    calibrate(network.module, Engine(network, device="cpu", precision="fp32").inputs(pictures[:16]))
     return network
+
+
+def _trained(path: Path, device: str) -> Network:
+    seen = zoo.load_images("scenes", "train", 3000, size=SIDE)
+    network = _network(initialised(partial(ResNet18, len(seen.classes)), 0), seen.classes)
+    if path.exists():
+        fill(network.module, read_weights(path), str(path))
+    else:
+        train_classifier(
+            network.module, seen.pictures, seen.labels, mean=network.mean, std=network.std, epochs=2, batch_size=32,
+            learning_rate=1e-3, flip=True, device=device,
+        )  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in network.module.state_dict().items()}, path)
+    return network
+
+
+def _network(module: nn.Module, classes: tuple[str, ...]) -> Network:
+    return Network(
+        name="resnet18", module=module, classes=classes, size=SIDE, mean=(0.5,) * 3, std=(0.25,) * 3, layer="stage4"
+    )

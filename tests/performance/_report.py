@@ -13,7 +13,14 @@ from _timing import median, median_ratio
 
 Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 TITLES = {"cpu": "On a CPU", "cuda": "On a GPU"}
-PARTS = (*TITLES, *(f"concepts {device}" for device in TITLES), "mixed models", "server", "faults")
+PARTS = (
+    *TITLES,
+    *(f"precision {device}" for device in TITLES),
+    *(f"concepts {device}" for device in TITLES),
+    "mixed models",
+    "server",
+    "faults",
+)
 """The parts of the page between markers, in its order; each is measured by itself."""
 INTRO = """# Performance
 
@@ -56,7 +63,7 @@ def section(device: str, rows: Rows, environment: Mapping[str, Any]) -> str:
         if any(tables):
             parts.append(f"### {about[0].upper()}{about[1:]}\n\n" + "\n\n".join(filter(None, tables)))
     for title, build in (
-        ("What the processor allows", limits), ("Whole plans", plans), ("The estimator of HSIC", estimators), ("Maps in bfloat16", precisions),
+        ("What the processor allows", limits), ("Whole plans", plans), ("The estimator of HSIC", estimators),
         ("Peak memory against the number of masks", memories),
     ):  # fmt: skip
         text = build(rows)
@@ -177,13 +184,6 @@ def goals(rows: Rows) -> str:
             )
         for name in ("rise", "sobol"):
             lines.append(_least(rows, network, name, 5, "a plain float32 forward a copy", over_plain))
-    for network in ("resnet18", "small"):
-        for name in ("rise", "sobol"):
-            row = rows.get(("precision", network, name), {})
-            worst = min(row["spearman"]) if "spearman" in row else None
-            lines.append(
-                judged(f"{name} on {network}: bf16 map like the fp32 map, Spearman >= .999", worst, 0.999, "{:.5f}")
-            )
     for title in ("6x3", "12x8"):
         ratios = [ratio for _, ratio in plan_ratios(rows, title)]
         value = median(ratios) if ratios else None
@@ -318,19 +318,6 @@ def estimators(rows: Rows) -> str:
         "masks, 64 cells", "limen, ms", "as written fp32, ms", "as written fp64, ms", "x fp32", "x fp64",
         "limen's error", "error of fp32 as written",
     ]  # fmt: skip
-    return table(head, lines)
-
-
-def precisions(rows: Rows) -> str:
-    lines = [
-        [
-            f"{key[2]} on {key[1]}", f"{min(row['spearman']):.5f}", f"{median(row['spearman']):.5f}",
-            f"{median(row['other draws']):.3f}", f"{row['deletion difference']:.1e}",
-        ]
-        for key, row in rows.items()
-        if key[0] == "precision" and "failed" not in row
-    ]  # fmt: skip
-    head = ["map", "Spearman, worst image", "median", "float32, other draws", "largest difference in deletion"]
     return table(head, lines)
 
 

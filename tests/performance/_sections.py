@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from _networks import Subject
 from _timing import Call, Clock, attempt, best_setting, interleave
-from scipy import stats
 from torch import Tensor, nn
 
 from bench import api
@@ -101,9 +100,6 @@ def tasks(rounds: int) -> Iterator[Task]:
         for turn in range(1, rounds + 1):
             row = f"{title} round {turn}"
             yield Task(("plan", "small", row), partial(plan_row, "small", methods, metrics, turn))
-    for network in reversed(NETWORKS):
-        for name in ("occlusion", "rise", "lime", "kernel_shap", "sobol", "hsic"):
-            yield Task(("precision", network, name), partial(precision_row, network, name))
     for name in MEMORY:
         for masks in MEMORY[name]:
             yield Task(("memory", "small", f"{name} {masks}"), partial(memory_row, name, masks))
@@ -462,32 +458,6 @@ def peer_plan(
                 )(images, targets, maps)
             except Exception as error:
                 failed[metric] = f"{type(error).__name__}: {str(error)[:100]}"
-
-
-def precision_row(network: str, name: str, bench: Bench) -> dict[str, Any]:
-    """Compare maps in bfloat16 with maps in float32 and the same draws, and with other draws in float32."""
-    subject, scale = bench.subject(network), bench.scale
-    options = options_of(name, network, scale, subject.size)
-    images, targets = subject.batch(scale.images(network), 1)
-    low, high = (subject.build(precision=precision, graphs="never") for precision in ("bf16", "fp32"))
-    reference = api.explain(name, high, images, targets, seed=1, **options)
-    found = api.explain(name, low, images, targets, seed=1, **options)
-    again = api.explain(name, high, images, targets, seed=2, **options)
-    same = [rank_correlation(*pair) for pair in zip(reference, found, strict=True)]
-    facts = {
-        "spearman": same,
-        "other draws": [rank_correlation(*pair) for pair in zip(reference, again, strict=True)],
-        "options": options,
-    }
-    areas = [
-        api.score("deletion", high, images, maps, targets, null=np.zeros(len(images))).values
-        for maps in (reference, found)
-    ]
-    return facts | {"deletion difference": float(np.abs(areas[0] - areas[1]).max())}
-
-
-def rank_correlation(left: Tensor, right: Tensor) -> float:
-    return float(stats.spearmanr(left.flatten().cpu().numpy(), right.flatten().cpu().numpy()).statistic)
 
 
 MEMORY: dict[str, tuple[int, ...]] = {
