@@ -55,7 +55,9 @@ class Engine:
         'auto' = CUDA where there is one; 'cpu', 'cuda', 'cuda:1' ...; 'meta' computes shapes only.
     precision : {'auto', 'fp32', 'bf16'}
         Number format of forwards without gradients. 'auto' takes bfloat16 where the hardware multiplies it and an
-        audit on the first images allows it; `audit` tells. Gradients and taps are always float32.
+        audit on the first images allows it; `audit` tells. It compares scores across images: where one image's score
+        hardly moves from copy to copy, bfloat16 loses the order of a map's small values, and 'fp32' keeps it. Gradients
+        and taps are always float32.
     batch_size : int
         Most images in one pass; halved when memory runs out, fewer where a CPU is faster so.
     graphs : {'auto', 'always', 'never'}

@@ -141,7 +141,7 @@ def _resnet18(pictures: np.ndarray) -> Network:
 
 
 def _trained(path: Path, device: str) -> Network:
-    seen = zoo.load_images("scenes", "train", 3000, size=SIDE)
+    seen = zoo.load_images("scenes", "train", 1 if path.exists() else 3000, size=SIDE)
     network = _network(initialised(partial(ResNet18, len(seen.classes)), 0), seen.classes)
     if path.exists():
         fill(network.module, read_weights(path), str(path))

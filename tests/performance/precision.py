@@ -31,6 +31,8 @@ ABOUT = {
     "trained": "ResNet-18 at 224 px trained on `scenes`, 2 images, 512 copies",
 }
 LEAST = 0.999
+NOISE = "one cell hidden"
+CELLS = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Task:
     key: tuple[str, str, str]
 
     def run(self, given: argparse.Namespace) -> dict[str, Any]:
-        return row(given, *self.key[1:])
+        return noise(given, self.key[1]) if self.key[2] == NOISE else row(given, *self.key[1:])
 
 
 def main() -> int:
@@ -55,7 +57,7 @@ def main() -> int:
     from attribution import chosen, keep, machine, measured
 
     folder = given.cache / f"precision-{'quick' if given.quick else 'full'}-{given.device}"
-    order = [Task(("precision", network, name)) for network in ABOUT for name in MASKED]
+    order = [Task(("precision", network, name)) for network in ABOUT for name in (*MASKED, NOISE)]
     wanted = [task for task in order if chosen(task.key, given.only)]
     start, left = time.monotonic(), 0
     for task in wanted:
@@ -113,6 +115,27 @@ def row(given: argparse.Namespace, network: str, name: str) -> dict[str, Any]:
     }
 
 
+def noise(given: argparse.Namespace, network: str) -> dict[str, Any]:
+    """Compare how the predicted class's logit moves with one cell hidden, and how far bfloat16 moves those logits."""
+    subject, share = subject_of(network, given.device, given.cache)
+    images, targets = subject.batch(4, 0)
+    side = subject.size // CELLS
+    copies = images[:, None].repeat(1, 2 * CELLS, 1, 1, 1)
+    for index in range(2 * CELLS):
+        # Two cells of each row of the grid, spread over its columns.
+        top, left = side * (index // 2), side * (3 * index % CELLS)
+        copies[:, index, :, top : top + side, left : left + side] = 0
+    exact, short = (
+        subject.build(precision=precision, graphs="never")
+        .scores(copies.flatten(0, 1))
+        .unflatten(0, copies.shape[:2])
+        .gather(2, targets[:, None, None].expand(-1, 2 * CELLS, 1))[..., 0]
+        .double()
+        for precision in ("fp32", "bf16")
+    )
+    return {"signal": exact.std(dim=1).tolist(), "noise": (short - exact).std(dim=1).tolist(), "accuracy": share}
+
+
 @functools.cache
 def subject_of(network: str, device: str, cache: Path) -> Any:
     """Return a network with its pictures, and its accuracy where it was trained for this."""
@@ -152,10 +175,14 @@ def section(device: str, rows: Mapping[tuple[str, str, str], Mapping[str, Any]],
     """Return the part of the page."""
     import _report
 
-    goals, lines = [], []
+    goals, lines, moves = [], [], []
     for (_, network, name), facts in rows.items():
         if "failed" in facts:
-            lines.append([name, network, *["-"] * 4, f"failed: {facts['failed']}"])
+            lines.append([name, network, *["-"] * 3, f"failed: {facts['failed']}"])
+            continue
+        if name == NOISE:
+            pairs = zip(facts["signal"], facts["noise"], strict=True)
+            moves.append([network, *(f"{signal:.5f}, {noise:.5f}" for signal, noise in pairs)])
             continue
         same, others = facts["spearman"], facts["other draws"]
         lines.append([
@@ -179,6 +206,12 @@ def section(device: str, rows: Mapping[tuple[str, str, str], Mapping[str, Any]],
             ["map", "network", "Spearman, worst image", "median", "float32, other masks", "largest difference in deletion"],
             lines,
         ),
+        *([
+            "Where a map's order is lost: standard deviation of the predicted class's logit over copies with one cell of\n"
+            f"{CELLS} x {CELLS} hidden, and of what bfloat16 adds to those logits, image by image. The audit of `precision='auto'`\n"
+            "compares scores across faded images, and so does not see an image whose own logit hardly moves.",
+            _report.table(["network", *(f"image {index}: signal, noise" for index in range(1, 5))], moves),
+        ] if moves else []),
     ])  # fmt: skip
 
 
