@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,17 @@ import pytest
 from bench.store import Artifact, Store
 from stimuli.build import build
 from stimuli.records import Bots, Checks, StudyFile
+
+BEGUN = time.monotonic()
+MINUTES = float(os.environ.get("LIMEN_LONG_MINUTES", "inf"))
+"""Long tests that have not begun by then are skipped, and the summary names them: `.ci/run` has to end on slow machines."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a long test for which no time is left."""
+    if item.get_closest_marker("long") is not None and time.monotonic() - BEGUN > 60 * MINUTES:
+        pytest.skip(f"NO TIME LEFT after {MINUTES:g} minutes: {item.nodeid}")
 
 
 @pytest.fixture(scope="session")
