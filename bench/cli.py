@@ -16,7 +16,7 @@ import click
 from .registry import REGISTRIES, LimenError, unknown
 
 if TYPE_CHECKING:
-    from .engine.precision import Precision
+    from .engine.precision import ForwardPrecision
     from .runner import Progress
 
 STORE = ".limen/store"
@@ -180,9 +180,9 @@ def _settings(settings: tuple[str, ...]) -> dict[str, str]:
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--store", default=STORE, show_default=True, type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True)
-@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]))
+@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
 @click.option("--wide/--narrow", default=None, help="Leaderboard width; by default as the terminal.")
-def run(plan: Path, store: Path, device: str, precision: Precision, wide: bool | None) -> None:
+def run(plan: Path, store: Path, device: str, precision: ForwardPrecision, wide: bool | None) -> None:
     """Run a plan: explain, score, keep; a killed run resumes where it stopped."""
     from . import plan as plans
     from . import report, runner

@@ -16,7 +16,7 @@ from .cells import Cells, Progress, scored, write_score
 from .concept_explanations import keep_concepts
 from .concepts_run import ConceptsRun
 from .engine import Engine, Network
-from .engine.precision import Precision
+from .engine.precision import ForwardPrecision
 from .features import image_rows
 from .images import ImageSet, picture_hash
 from .plan import Method, Plan, expand, expand_metrics
@@ -238,7 +238,7 @@ class Runner:
         return [engine.network.fingerprint for engine in self.engines.values()]
 
 
-def load_engines(plan: Plan, *, device: str, precision: Precision, progress: bool = True) -> dict[str, Engine]:
+def load_engines(plan: Plan, *, device: str, precision: ForwardPrecision, progress: bool = True) -> dict[str, Engine]:
     """Load (or train) each network of a plan and put an engine on it."""
     evaluator = (plan.concepts.evaluator,) if plan.concepts and plan.concepts.evaluator else ()
     explained = plan.network if plan.attributions else ()

@@ -19,6 +19,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = {nn.BatchNorm1d: nn.Conv1d, nn.BatchNorm2d: nn.Conv2d, nn.BatchNorm3d: nn.Conv3d}
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_PADS = (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid)
 _AS_MODULES: dict[Any, Callable[..., nn.Module]] = {
     torch.relu: nn.ReLU,
@@ -115,6 +116,8 @@ class Canonical:
         given = self._new[node.all_input_nodes[0]]
         if isinstance(module, _ABSENT):
             return given
+        if isinstance(module, _PADS) and not getattr(module, "value", 0.0):
+            return self.graph.call_function(functional.pad, (given, [int(side) for side in module.padding]))
         if isinstance(module, nn.Flatten):
             return self.graph.call_function(torch.flatten, (given, module.start_dim, module.end_dim))
         if type(module) in _NORMS:
@@ -164,7 +167,7 @@ class Canonical:
             return self._add(self, given[0], given[1])
         if step in _MEANS:
             return self._mean(node, given[0])
-        if step in _MOVES:
+        if step in _MOVES or (step is functional.pad and _with_zeros(*node.args, **node.kwargs)):
             return self.graph.node_copy(node, lambda old: self._new[old])
         raise self._fault(f"the operation '{node.name}'")
 
@@ -182,3 +185,7 @@ class Canonical:
             f"{self._where}: it has {what}, for which LRP has no rule here; allowed are convolutions, linear layers, "
             "BatchNorm, pooling, activations, sums of two tensors and changes of shape."
         )
+
+
+def _with_zeros(given: Any, pad: Any, mode: Any = "constant", value: Any = None) -> bool:
+    return mode == "constant" and not value

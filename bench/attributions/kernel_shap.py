@@ -90,11 +90,13 @@ def kernel_shap(
         chosen, weights = every_subset(cells, coordinates)
     else:
         chosen = subsets(draws, samples, cells, paired=paired).type_as(coordinates)
+    # Before the forwards: too few subsets are refused at once.
+    regression = Regression(chosen, weights) if constraint == "exact" else None
     ends = chosen[:2] * 0 + chosen.new_tensor([[1.0], [0.0]])
     masks = chosen if constraint == "none" else torch.cat([chosen, ends])
     scores = engine.perturbed_scores(images, Masks.shared(masks), targets, space=space, score=score, side=side)
-    if constraint == "exact":
-        values = shapley(chosen, scores[:, :-2], scores[:, -2], scores[:, -1], weights)
+    if regression is not None:
+        values = regression.shapley(scores[:, :-2], scores[:, -2], scores[:, -1])
     else:
         values = least_squares(masks, scores, heavy=2 if constraint == "weighted" else 0)
     return space.spread(values.float(), coordinates, side, mode=upsampling)
@@ -122,39 +124,50 @@ def every_subset(cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return chosen.type_as(like), weights.type_as(like.double())
 
 
-def shapley(chosen: Tensor, scores: Tensor, full: Tensor, empty: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Solve the regression under the constraint that the values sum to `full - empty`.
+class Regression:
+    """The weighted regression on subsets, factored before any of their scores is known.
 
     Parameters
     ----------
     chosen : (n, d) subsets
-    scores : (N, n)
-    full, empty : (N,) scores of all cells and of none
     weights : (n,) or None, which is 1 for all
-
-    Returns
-    -------
-    float64 (N, d)
 
     Raises
     ------
     LimenError
         If the subsets do not determine the values.
     """
-    design, base = chosen.double(), empty.double()
-    rows = design if weights is None else design * weights[:, None]
-    total = len(design) if weights is None else weights.sum()
-    gram, target = design.T @ rows / total, (scores.double() - base[:, None]) @ rows / total
-    factor, fault = torch.linalg.cholesky_ex(gram)
-    if not gram.is_meta and (int(fault) or float(factor.diagonal().min()) < 1e-6):
-        raise LimenError(
-            f"attribution 'kernel_shap', option 'samples': {len(design)} subsets do not tell {design.shape[1]} cells "
-            "apart; allowed is more samples or a smaller side."
-        )
-    free = torch.cholesky_solve(target.T, factor).T
-    ones = torch.cholesky_solve(torch.ones_like(gram[:, :1]), factor)[:, 0]
-    excess = (free.sum(dim=1) - (full.double() - base)) / ones.sum()
-    return free - excess[:, None] * ones
+
+    def __init__(self, chosen: Tensor, weights: Tensor | None = None) -> None:
+        design = chosen.double()
+        rows = design if weights is None else design * weights[:, None]
+        self._rows = rows / (len(design) if weights is None else weights.sum())
+        gram = design.T @ self._rows
+        self._factor, fault = torch.linalg.cholesky_ex(gram)
+        if not gram.is_meta and (int(fault) or float(self._factor.diagonal().min()) < 1e-6):
+            raise LimenError(
+                f"attribution 'kernel_shap', option 'samples': {len(design)} subsets do not tell {design.shape[1]} cells "
+                "apart; allowed is more samples or a smaller side."
+            )
+
+    def shapley(self, scores: Tensor, full: Tensor, empty: Tensor) -> Tensor:
+        """Solve under the constraint that the values sum to `full - empty`.
+
+        Parameters
+        ----------
+        scores : (N, n), of the subsets
+        full, empty : (N,) scores of all cells and of none
+
+        Returns
+        -------
+        float64 (N, d)
+        """
+        base = empty.double()
+        target = (scores.double() - base[:, None]) @ self._rows
+        free = torch.cholesky_solve(target.T, self._factor).T
+        ones = torch.cholesky_solve(torch.ones_like(self._rows[:1].T), self._factor)[:, 0]
+        excess = (free.sum(dim=1) - (full.double() - base)) / ones.sum()
+        return free - excess[:, None] * ones
 
 
 def least_squares(design: Tensor, scores: Tensor, *, heavy: int = 0) -> Tensor:

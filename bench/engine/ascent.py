@@ -234,7 +234,7 @@ class Ascent:
         """Return the mean logit (b,) over each picture's views."""
         network, forward = self._sweeps.forward, self._sweeps
         inputs = conversion.normalise(views * 255, *forward.normalisation)
-        logits = network(network.plain, inputs, low=False)
+        logits = network(network.plain, inputs, number="fp32")
         count = len(views) // len(targets)
         return (
             logits.gather(1, targets.repeat_interleave(count)[:, None])

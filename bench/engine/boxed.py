@@ -39,7 +39,7 @@ class Boxed:
         with torch.no_grad(), exact(sweeps.device):
             first = make(0, 1)[0].centre
             # The engine's own forward goes first: it settles the memory layout that the traced one runs in.
-            expected = sweeps.forward(run, first if boxes.layer else space.inputs(first), low=False)
+            expected = sweeps.forward(run, first if boxes.layer else space.inputs(first), number="fp32")
             margins = Margins.of(network, first, expected, relaxation=relaxation, bound=bound, where=sweeps.where)
 
             def work(start: int, stop: int) -> tuple[Tensor, Cost]:

@@ -23,7 +23,7 @@ from .host import readable
 from .lent import Lent
 from .masks import Masks, Within
 from .network import Network
-from .precision import Precision
+from .precision import ForwardPrecision
 from .random import Draws, Key
 from .relu import ReluRule
 from .slopes import Slopes
@@ -53,11 +53,11 @@ class Engine:
         moved to the device, in float32 (copied first on the meta device, which holds no weights).
     device : str
         'auto' = CUDA where there is one; 'cpu', 'cuda', 'cuda:1' ...; 'meta' computes shapes only.
-    precision : {'auto', 'fp32', 'bf16'}
-        Number format of forwards without gradients. 'auto' takes bfloat16 where the hardware multiplies it and an
-        audit on the first images allows it; `audit` tells. It compares scores across images: where one image's score
-        hardly moves from copy to copy, bfloat16 loses the order of a map's small values, and 'fp32' keeps it. Gradients
-        and taps are always float32.
+    precision : {'auto', 'fp32', 'bf16', 'fp16'}
+        Number format of forwards without gradients. 'auto' takes a short one where the hardware multiplies it and an
+        audit allows it: with one cell hidden after another, the score of each of the first images must move as it does
+        in float32 (Pearson >= .99); `audit` tells. Where float16 leaves its range, those answers are computed again in
+        float32. Gradients and taps are always float32.
     batch_size : int
         Most images in one pass; halved when memory runs out, fewer where a CPU is faster so.
     graphs : {'auto', 'always', 'never'}
@@ -77,7 +77,7 @@ class Engine:
         network: Network | nn.Module,
         *,
         device: str = "auto",
-        precision: Precision = "auto",
+        precision: ForwardPrecision = "auto",
         batch_size: int = 64,
         graphs: Graphs = "auto",
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,7 +14,19 @@ from .batching import ran_out
 from .frozen import WORTHWHILE, Frozen, Graphs, operations
 from .local import Local, cut
 from .network import Network, logits_of
-from .precision import ENOUGH, Precision, bfloat16, compare, exact, float32_head, has_bfloat16_units, memory_format
+from .precision import (
+    ENOUGH,
+    ForwardPrecision,
+    Number,
+    compare_effects,
+    compare_ranks,
+    exact,
+    fast_formats,
+    float32_parts,
+    last_parts,
+    memory_format,
+    reduced,
+)
 
 Run = Callable[..., Any]
 _PIXELS_AT_ONCE = 2**20
@@ -50,15 +62,15 @@ class Forward:
     shape : shape of the last input, None before the first
     """
 
-    def __init__(self, network: Network, device: torch.device, precision: Precision, graphs: Graphs) -> None:
+    def __init__(self, network: Network, device: torch.device, precision: ForwardPrecision, graphs: Graphs) -> None:
         self._name, self._device, self._graphs = network.name, device, graphs
         self._format = memory_format(network.module)
         self.module = _moved(network.module, device, self._format)
         self.shape: tuple[int, ...] | None = (3, network.size, network.size) if network.size else None
-        undecided = precision == "auto" and has_bfloat16_units(device)
-        used = None if undecided else precision.replace("auto", "fp32")
+        self._tried = fast_formats(device) if precision == "auto" else () if precision == "fp32" else (precision,)
+        used = precision if precision != "auto" else None if self._tried else "fp32"
         self.audit: dict[str, Any] = {"requested": precision, "used": used}
-        self._head = last_linear(self.module)
+        self._last = last_parts(self.module)
         self._work: dict[tuple[Any, ...], float] = {}
         self._frozen: dict[tuple[Any, ...], Frozen | None] = {}
         self._locals: dict[tuple[Any, ...], Local | None] = {}
@@ -69,18 +81,18 @@ class Forward:
         return cast(Run, self.module)
 
     @property
-    def low(self) -> bool:
-        """Whether forwards without gradients run in bfloat16."""
-        return bool(self.audit["used"] == "bf16")
+    def number(self) -> Number:
+        """What forwards without gradients run in."""
+        return cast(Number, self.audit["used"] or "fp32")
 
-    def __call__(self, run: Run, inputs: Tensor, low: bool | None = None) -> Tensor:
+    def __call__(self, run: Run, inputs: Tensor, number: Number | None = None) -> Tensor:
         """Run a batch and return float32 logits; the inputs are copied, since a module may work in place."""
         if run is self.module:
             self.shape = tuple(inputs.shape[1:])
-        if low is None:
-            low = self.low and not torch.is_grad_enabled()
+        if number is None:
+            number = "fp32" if torch.is_grad_enabled() else self.number
         try:
-            with self._around(low):
+            with self._around(number):
                 return logits_of(run(inputs.clone(memory_format=self._layout(inputs))), self._name).float()
         except RuntimeError as error:
             if "view size" not in str(error) or self._format is torch.contiguous_format:
@@ -88,7 +100,7 @@ class Forward:
         # The module reshapes with `view`, which wants the plain layout.
         self._format = torch.contiguous_format
         self.module = _moved(self.module, self._device, self._format)
-        return self(run, inputs, low)
+        return self(run, inputs, number)
 
     def most(self, inputs: Tensor) -> int:
         """Return how many inputs (n, C, *places) go through at once at most, for speed; memory is another matter."""
@@ -104,7 +116,7 @@ class Forward:
         """
         if not self._pays(run, inputs, count, size):
             return None
-        key = (id(run), tuple(inputs.shape[1:]), size, self.low)
+        key = (id(run), tuple(inputs.shape[1:]), size, self.number)
         if key not in self._frozen:
             batch = (self._faded(inputs, size).clone(memory_format=self._layout(inputs)),)
             self._frozen[key] = self._freeze(run, lambda given: self(run, given), batch)
@@ -121,13 +133,13 @@ class Forward:
 
     def maps(self, local: Local, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the maps of an image (1, C, H, W) that windows are read from, and its float32 logits."""
-        with self._around(self.low):
+        with self._around(self.number):
             maps, output = local.maps(image.clone(memory_format=self._format))
             return maps, logits_of(output, self._name).float()
 
     def windows(self, local: Local, boxes: Tensor, starts: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """Run boxes (B, C, h, w), which begin at rows and columns `starts`, and return float32 logits."""
-        with self._around(self.low):
+        with self._around(self.number):
             boxes = boxes.clone(memory_format=self._format)
             return logits_of(local.run(boxes, *starts, *maps), self._name).float()
 
@@ -135,7 +147,7 @@ class Forward:
         """Return a compiled graph for `count` copies within boxes, as `frozen` does."""
         if not self._pays(self.plain, image, count, size, local.share / _SLOWER):
             return None
-        key = ("local", tuple(image.shape[1:]), local.sides, size, self.low)
+        key = ("local", tuple(image.shape[1:]), local.sides, size, self.number)
         if key not in self._frozen:
             maps, _ = self.maps(local, image)
             rows, columns = (
@@ -149,18 +161,27 @@ class Forward:
             )  # fmt: skip
         return self._frozen[key]
 
-    def settle(self, high: Tensor, low: Tensor, images: int) -> None:
-        """Decide the precision by the scores (n, K) in float32 and in bfloat16."""
-        self.audit.update(compare(high, low), images=images)
-        if self.audit["used"] is None:
-            correlation = self.audit["spearman"]
-            self.audit["used"] = "bf16" if correlation is not None and correlation >= ENOUGH else "fp32"
-
     @property
-    def unsettled(self) -> bool:
-        """Whether the precision is still to be audited."""
-        wanted = self.audit["requested"] == "bf16" or self.audit["used"] is None
-        return wanted and "spearman" not in self.audit and self._device.type != "meta"
+    def unsettled(self) -> tuple[Number, ...]:
+        """The formats that are still to be compared with float32, in the order in which they are tried."""
+        return () if "formats" in self.audit or self._device.type == "meta" else self._tried
+
+    def settle(self, high: Tensor, short: Iterable[tuple[Number, Tensor | None]]) -> None:
+        """Decide the precision: the first short format whose scores (N, 1 + M, K) move as float32's do.
+
+        Parameters
+        ----------
+        high : scores of images and copies in float32
+        short : the same in each format tried, None where they were not finite; taken until one agrees
+        """
+        agrees: Number | None = None
+        self.audit.update(images=len(high), formats=(told := {}))
+        for number, low in short:
+            told[number] = {"pearson": None, "finite": False} if low is None else compare_effects(high, low)
+            if (told[number]["pearson"] or 0.0) >= ENOUGH:
+                agrees = number
+                break
+        self.audit["used"] = self.audit["used"] or agrees or "fp32"
 
     def _windowed(self, inputs: Tensor, sides: tuple[int, int]) -> Local | None:
         """Write the network for boxes, and tell what a copy costs or why it is not done."""
@@ -186,7 +207,7 @@ class Forward:
             return True
         if count < _LEAST:
             return False
-        key = (id(run), tuple(inputs.shape[1:]), self.low)
+        key = (id(run), tuple(inputs.shape[1:]), self.number)
         if key not in self._work:
             self._work[key] = operations(lambda one: self(run, one), inputs[:1])
         return self._work[key] * share * count >= WORTHWHILE[self._device.type]
@@ -200,39 +221,37 @@ class Forward:
         self, run: Run, plain: Run, batch: Sequence[Tensor], held: Sequence[Tensor] = ()
     ) -> Frozen | None:  # fmt: skip
         """Compile `run(*batch, *held)`, and keep it where it ranks inputs as `plain(*batch)` does."""
-        low = self.low
+        number = self.number
         try:
             with torch.random.fork_rng(devices=[]):
                 graph = Frozen(
-                    lambda *given: logits_of(run(*given), self._name), batch, lambda: self._around(low), held
+                    lambda *given: logits_of(run(*given), self._name), batch, lambda: self._around(number), held
                 )  # fmt: skip
-            compared = compare(plain(*batch), graph(*batch))
+            agrees = _agree(plain(*batch), graph(*batch))
         except Exception as error:
             if ran_out(error):
                 raise
             self.audit["graphs"] = f"eager, since compiling failed: {type(error).__name__}"
             return None
-        agrees = compared["spearman"] is None or compared["spearman"] >= ENOUGH
         self.audit["graphs"] = "compiled" if agrees else "eager, since the compiled graph ranks differently"
         return graph if agrees else None
 
     @contextmanager
-    def _around(self, low: bool) -> Iterator[None]:
+    def _around(self, number: Number) -> Iterator[None]:
         with exact(self._device):
-            if not low:
+            if number == "fp32":
                 yield
                 return
-            with bfloat16(self._device), float32_head(self._head):
+            with reduced(self._device, number), float32_parts(self._last):
                 yield
 
     def _layout(self, inputs: Tensor) -> torch.memory_format:
         return self._format if inputs.ndim == 4 else torch.contiguous_format
 
 
-def last_linear(module: nn.Module) -> nn.Linear | None:
-    """Return the linear layer that was defined last, as a rule the classifier's head."""
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    return layers[-1] if layers else None
+def _agree(plain: Tensor, graph: Tensor) -> bool:
+    correlation = compare_ranks(plain, graph)
+    return torch.equal(plain.isfinite(), graph.isfinite()) and (correlation is None or correlation >= ENOUGH)
 
 
 def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:

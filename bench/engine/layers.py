@@ -48,7 +48,7 @@ def read_layers(
         with ExitStack() as stack:
             last = {name: stack.enter_context(tapped(part, name)) for name, part in parts.items()}
             logits = engine._sweeps.forward(
-                engine._sweeps.forward.plain, inputs if change is None else change(inputs), low=False
+                engine._sweeps.forward.plain, inputs if change is None else change(inputs), number="fp32"
             )
         return {name: shrink(last[name]().float()).contiguous() for name, shrink in reduce.items()}, finite(logits)
 
@@ -103,7 +103,7 @@ def penultimate(engine: Engine, pictures: np.ndarray) -> Tensor:
         handle = linear.register_forward_pre_hook(lambda _, given: fed.append(given[0].detach().clone()))
         try:
             logits = engine._sweeps.forward(
-                engine._sweeps.forward.plain, engine.inputs(pictures[start:stop]), low=False
+                engine._sweeps.forward.plain, engine.inputs(pictures[start:stop]), number="fp32"
             )
         finally:
             handle.remove()
@@ -152,7 +152,7 @@ def _classifier(engine: Engine, pictures: np.ndarray) -> nn.Linear | None:
             if isinstance(part, nn.Linear):
                 handle = part.register_forward_hook(lambda one, _, output: seen.append((one, output.detach())))
                 stack.callback(handle.remove)
-        logits = engine._sweeps.forward(engine._sweeps.forward.plain, engine.inputs(pictures[:1]), low=False)
+        logits = engine._sweeps.forward(engine._sweeps.forward.plain, engine.inputs(pictures[:1]), number="fp32")
     for part, output in reversed(seen):
         if output.shape == logits.shape and torch.allclose(output.float(), logits):
             return part

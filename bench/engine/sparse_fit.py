@@ -15,7 +15,7 @@ from torch import Tensor
 from ..registry import LimenError
 from .activations import Activations
 from .device import resolve_device
-from .precision import Precision, bfloat16, has_bfloat16_units
+from .precision import Precision, has_bfloat16_units, reduced
 from .random import Draws
 from .sparse_fit_model import Model, Step
 from .sparse_fit_state import Kept
@@ -176,7 +176,7 @@ def _advance(
 
 
 def _low(audit: Mapping[str, Any], device: torch.device) -> AbstractContextManager[None]:
-    return bfloat16(device) if audit["used"] == "bf16" else nullcontext()
+    return reduced(device, "bf16") if audit["used"] == "bf16" else nullcontext()
 
 
 def _audit(model: Model, batch: Tensor, step: Step, asked: Precision) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _audit(model: Model, batch: Tensor, step: Step, asked: Precision) -> dict[st
     if not has_bfloat16_units(batch.device) or step.rows * widest < _ENOUGH_WORK:
         return {"asked": asked, "used": "fp32"}
     found = []
-    for low in (nullcontext(), bfloat16(batch.device)):
+    for low in (nullcontext(), reduced(batch.device, "bf16")):
         before = {name: value.clone() for name, value in model.buffers().items()}
         with torch.no_grad(), low:
             loss = model.loss(batch, step)
@@ -195,9 +195,9 @@ def _audit(model: Model, batch: Tensor, step: Step, asked: Precision) -> dict[st
         found.append(float(loss))
         for name, value in model.buffers().items():
             value.copy_(before[name])
-    exact, reduced = found
-    used = "bf16" if abs(reduced - exact) <= _AGREE * abs(exact) else "fp32"
-    return {"asked": asked, "used": used, "first_loss_fp32": exact, "first_loss_bf16": reduced}
+    exact, short = found
+    used = "bf16" if abs(short - exact) <= _AGREE * abs(exact) else "fp32"
+    return {"asked": asked, "used": used, "first_loss_fp32": exact, "first_loss_bf16": short}
 
 
 def _place(model: Model, device: torch.device) -> None:

@@ -16,13 +16,11 @@ from .cost import Meters
 from .forward import Forward, Run
 from .frozen import Graphs
 from .network import Network
-from .precision import Precision
+from .precision import AUDITED, ForwardPrecision, Number, with_cells_hidden
 from .split import Split, split
 from .ways import Way, Whole, Windowed
 
 ScoreType = Literal["logit", "probability"]
-_AUDITED = 8
-_FADES = (1.0, 0.75, 0.5, 0.25)
 
 
 class Sweeps:
@@ -42,10 +40,10 @@ class Sweeps:
     """
 
     def __init__(
-        self, network: Network, device: torch.device, precision: Precision, batch_size: int, graphs: Graphs
+        self, network: Network, device: torch.device, precision: ForwardPrecision, batch_size: int, graphs: Graphs
     ) -> None:
-        if precision not in get_args(Precision):
-            raise unknown("engine, precision", precision, get_args(Precision))
+        if precision not in get_args(ForwardPrecision):
+            raise unknown("engine, precision", precision, get_args(ForwardPrecision))
         if graphs not in get_args(Graphs):
             raise unknown("engine, graphs", graphs, get_args(Graphs))
         self.where = f"network '{network.name}'"
@@ -66,19 +64,32 @@ class Sweeps:
         return self._splits[layer].run
 
     def logits(
-        self, run: Run, inputs: Tensor, *, names: Sequence[int] | None = None, low: bool | None = None
+        self, run: Run, inputs: Tensor, *, names: Sequence[int] | None = None, number: Number | None = None
     ) -> Tensor:
         """Return the logits float32 (n, K) of inputs; `names` are what an error calls them."""
+        logits = self._swept(run, inputs, number)
+        good = finite(logits)
+        if number is None and self._beyond_range(good):
+            logits[~good] = self._swept(run, inputs[~good], "fp32")
+            good = finite(logits)
+        self.check(good, names)
+        return logits
+
+    def _swept(self, run: Run, inputs: Tensor, number: Number | None) -> Tensor:
         parts = []
         with torch.no_grad():
             for start, stop, logits in self.batches.sweep(
-                len(inputs), lambda start, stop: self.forward(run, inputs[start:stop], low), self.forward.most(inputs)
+                len(inputs),
+                lambda start, stop: self.forward(run, inputs[start:stop], number),
+                self.forward.most(inputs),
             ):
                 self.meters.count(forwards=stop - start)
                 parts.append(logits)
-        logits = torch.cat(parts)
-        self.check(finite(logits), names)
-        return logits
+        return torch.cat(parts)
+
+    def _beyond_range(self, good: Tensor) -> bool:
+        """Tell whether float16, whose range is short, may be why some answers (N,) are not finite."""
+        return self.forward.number == "fp16" and good.device.type != "meta" and not bool(good.all())
 
     def copies(
         self,
@@ -90,17 +101,26 @@ class Sweeps:
     ) -> Tensor:
         """Return the scores of copies of `images` images: (N, M), or (N, M, K) where no class is chosen."""
         way = self._way(copies, space)
+
+        def scores(logits: Tensor, image_index: Tensor) -> Tensor:
+            found = as_score(logits, score)
+            return found if chosen is None else found.gather(1, chosen[image_index][:, None])[:, 0]
+
         # One tensor for all answers: small ones kept from each batch would scatter over the heap and hold it.
         values = torch.empty(0, device=self.device)
         good = torch.ones(len(copies), dtype=torch.bool, device=self.device)
         with torch.no_grad():
             for start, stop, logits, image_index in way.pieces(self.batches, self.meters):
-                part = as_score(logits, score)
-                if chosen is not None:
-                    part = part.gather(1, chosen[image_index][:, None])[:, 0]
+                part = scores(logits, image_index)
                 if start == 0:
                     values = part.new_empty((len(copies), *part.shape[1:]))
                 values[start:stop], good[start:stop] = part, finite(logits)
+            if self._beyond_range(good):
+                for index in (~good).nonzero()[:, 0].tolist():
+                    coordinates, image_index = copies.build(index, index + 1)
+                    logits = self.forward(self.runner(space.layer), space.inputs(coordinates), "fp32")
+                    self.meters.count(forwards=1)
+                    values[index], good[index] = scores(logits, image_index)[0], finite(logits)[0]
         count = len(copies) // images
         self.check(good.unflatten(0, (images, count)).all(dim=1))
         return values.unflatten(0, (images, count))
@@ -115,15 +135,23 @@ class Sweeps:
         return Whole(self.forward, self.runner(space.layer), copies, space, self.batches.size)
 
     def settle_precision(self, images: Tensor) -> None:
-        """Compare both precisions on the first images of the run, and fall back where they rank differently."""
-        if self.forward.unsettled:
-            copies = torch.cat([images[:_AUDITED] * fade for fade in _FADES])
+        """Compare short formats with float32 on the first images of the run, with cells hidden, and choose one of them."""
+        formats = self.forward.unsettled
+        if not formats:
+            return
+        copies = with_cells_hidden(images[:AUDITED])
+
+        def scores(number: Number) -> Tensor | None:
             try:
-                high, low = (self.logits(self.forward.plain, copies, low=low) for low in (False, True))
+                found = self.logits(self.forward.plain, copies.flatten(0, 1), number=number)
             except LimenError:
-                # What is wrong with the network is told by the call that asked, of its own images.
-                return
-            self.forward.settle(high, low, min(len(images), _AUDITED))
+                return None
+            return found.unflatten(0, copies.shape[:2])
+
+        high = scores("fp32")
+        # What is wrong with the network is told by the call that asked, of its own images.
+        if high is not None:
+            self.forward.settle(high, ((number, scores(number)) for number in formats))
 
     def check(self, good: Tensor, names: Sequence[int] | None = None) -> None:
         """Refuse answers of which some (N,) are not finite.

@@ -39,7 +39,7 @@ class Taps:
             if images is None:
                 raise LimenError(f"{self._given.where}: it names no default layer; give a layer's name, or images.")
             with last_spatial(forward.module) as found, torch.no_grad():
-                forward(forward.plain, self._given.prepare(images)[:1], low=False)
+                forward(forward.plain, self._given.prepare(images)[:1], number="fp32")
             self._layer = found()
         if self._layer is None:
             raise LimenError(
@@ -57,7 +57,7 @@ class Taps:
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             with tapped(part, layer) as last:
-                logits = forward(forward.plain, images[start:stop], low=False)
+                logits = forward(forward.plain, images[start:stop], number="fp32")
             return last().float(), finite(logits)
 
         found = []

@@ -14,7 +14,7 @@ from ..registry import LimenError
 from .device import resolve_device
 from .network import logits_of
 from .pictures import normalise, to_device
-from .precision import bfloat16, has_bfloat16_units, memory_format
+from .precision import has_bfloat16_units, memory_format, reduced
 from .random import Draws
 
 OnStep = Callable[[int, int, float], None]
@@ -171,7 +171,7 @@ def kept_cells(images: Tensor, side: int, draws: Draws, *, share: float = 1.0) -
 def _loss(module: nn.Module, batch: Tensor, answers: Tensor, device: torch.device) -> Tensor:
     inputs = batch.contiguous(memory_format=memory_format(module))
     if has_bfloat16_units(device):
-        with bfloat16(device):
+        with reduced(device, "bf16"):
             logits = logits_of(module(inputs), type(module).__name__)
     else:
         logits = logits_of(module(inputs), type(module).__name__)

@@ -207,6 +207,18 @@ class Forked(nn.Module):
         return self.head(self.last(self.inner(pooled)).relu())
 
 
+class Padded(nn.Module):
+    """Zeros around the maps, by a layer and by an operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad, self.conv, self.head = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, stride=2), nn.Linear(64, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = functional.pad(self.conv(self.pad(images)).relu(), (1, 0, 1, 0))
+        return self.head(functional.max_pool2d(values, 2, 1).flatten(1))
+
+
 def drawn(module: nn.Module) -> nn.Module:
     """Give every parameter and running statistic a seeded value."""
     weights = torch.Generator().manual_seed(0)
@@ -221,7 +233,7 @@ def drawn(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("library", ["zennit", "captum"])
 @pytest.mark.parametrize(
-    "build", [Parts, Functional, Forked, lambda: ResidualNetwork(5, (4, 6, 8, 8), (1, 1, 2, 2, 1))]
+    "build", [Parts, Functional, Forked, Padded, lambda: ResidualNetwork(5, (4, 6, 8, 8), (1, 1, 2, 2, 1))]
 )
 def test_the_epsilon_rule_of_a_relu_network_is_gradient_times_input(
     library: str, build: Callable[[], nn.Module], pictures: Tensor
@@ -336,6 +348,11 @@ class Branching(nn.Module):
         (Odd(lambda values: values * values), r"it has the operation 'mul', for which LRP has no rule"),
         (Odd(lambda values: values + 1), r"it has the operation 'add', for which LRP has no rule"),
         (Odd(lambda values: values.mean(dim=1, keepdim=True).expand(-1, 4)), r"'mean' over other axes than height"),
+        (Odd(nn.ConstantPad1d((0, 0), 1.0)), r"the layer 'between' of type ConstantPad1d, for which LRP has no rule"),
+        (
+            Odd(lambda values: functional.pad(values, (0, 0), value=1.0)),
+            r"the operation 'pad', for which LRP has no rule",
+        ),
         (Odd(nn.BatchNorm1d(4)), r"the layer 'between' with no layer before it to merge with"),
         (
             Odd(

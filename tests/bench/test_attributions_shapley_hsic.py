@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench import api
 from bench.attributions import hsic as hsic_file
 from bench.attributions.hsic import dependence, median_gap
-from bench.attributions.kernel_shap import every_subset, least_squares, shapley, subsets
+from bench.attributions.kernel_shap import Regression, every_subset, least_squares, subsets
 from bench.engine import Draws, Engine
 from bench.registry import LimenError
 
@@ -87,7 +87,7 @@ def solve(game: Game, chosen: Tensor, weights: Tensor | None = None) -> tuple[np
     ends = game(np.stack([np.ones(chosen.shape[1]), np.zeros(chosen.shape[1])]))
     scores = torch.from_numpy(game(chosen.double().numpy()))[None]
     full, empty = (torch.tensor([end], dtype=torch.float64) for end in ends)
-    return shapley(chosen, scores, full, empty, weights)[0].numpy(), ends
+    return Regression(chosen, weights).shapley(scores, full, empty)[0].numpy(), ends
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -174,6 +174,13 @@ def test_subsets_that_cannot_serve_are_refused(options: dict[str, int], sentence
     engine = Engine(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), device="cpu")
     with pytest.raises(LimenError, match=sentence):
         api.explain("kernel_shap", engine, torch.randn(2, 3, 8, 8), **options)
+
+
+def test_too_few_subsets_are_refused_before_the_forwards() -> None:
+    engine = Engine(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), device="cpu")
+    with engine.meter() as cost, pytest.raises(LimenError, match="100 subsets do not tell 64 cells apart"):
+        api.explain("kernel_shap", engine, torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), samples=100)
+    assert cost.forwards <= 2, "at most those that tell how many classes there are"
 
 
 @pytest.mark.parametrize("options", [{}, {"paired": False}, {"preset": "xplique"}, {"preset": "captum", "samples": 60}])

@@ -87,9 +87,10 @@ def test_the_gpu_repeats_itself_to_the_bit(conv_network: Network, images: Tensor
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-def test_the_gpu_takes_bfloat16_after_an_audit(conv_network: Network, images: Tensor) -> None:
+def test_the_gpu_takes_a_short_format_after_an_audit(conv_network: Network, images: Tensor) -> None:
     engine = Engine(conv_network, device="cuda")
     with engine.meter() as cost:
         engine.scores(images)
-    assert engine.audit["spearman"] > 0.99
+    assert engine.audit["used"] == "fp16"
+    assert engine.audit["formats"]["fp16"]["pearson"] > 0.999
     assert cost.peak_bytes > 0

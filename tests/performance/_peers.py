@@ -20,11 +20,16 @@ CELLS = 8
 """Cells a side of the methods on cells."""
 
 
-def quantus() -> Any:
-    """Return the Quantus package, found beside the installed ones or in `$LIMEN_PEERS`; None where there is none."""
+def look_beside() -> None:
+    """Let packages in the folders of `$LIMEN_PEERS` be imported, after the installed ones."""
     for folder in os.environ.get("LIMEN_PEERS", "").split(os.pathsep):
         if folder and folder not in sys.path:
             sys.path.append(folder)
+
+
+def quantus() -> Any:
+    """Return the Quantus package, found beside the installed ones or in `$LIMEN_PEERS`; None where there is none."""
+    look_beside()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -83,9 +83,10 @@ def header(rows: Rows, environment: Mapping[str, Any]) -> str:
 
 def audit_text(audit: Mapping[str, Any]) -> str:
     text = f"{audit.get('used')} used, {audit.get('requested')} requested"
-    if audit.get("spearman") is not None:
-        text += f"; scores in bf16 against fp32: Spearman {audit['spearman']:.5f}"
-        text += f", same decision {audit['same_decision']:.3f} of {audit['compared']}"
+    for number, found in audit.get("formats", {}).items():
+        if found["pearson"] is not None:
+            text += f"; effects of hidden cells, {number} against fp32: Pearson {found['pearson']:.5f} in the worst of"
+            text += f" {audit['images']} images, same decision {found['same_decision']:.3f} of {found['compared']}"
     return text + (f"; forwards {audit['graphs']}" if "graphs" in audit else "")
 
 

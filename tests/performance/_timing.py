@@ -84,7 +84,7 @@ def bare_passes(subject: Subject, clock: Clock, *, backwards: bool) -> dict[str,
 
     calls: dict[str, Callable[[], Any]] = {"forward": best, "plain_forward": plain}
     if backwards:
-        calls["backward"] = lambda: slope(lambda leaves: forward(forward.plain, leaves, low=False))
+        calls["backward"] = lambda: slope(lambda leaves: forward(forward.plain, leaves, number="fp32"))
         calls["plain_backward"] = lambda: slope(subject.module)
     for call in calls.values():
         call()

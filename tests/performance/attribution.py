@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     parser.add_argument("--graphs", default="always", choices=["auto", "always", "never"], help="the engine's option")
     parser.add_argument("--clock", default="auto", choices=["auto", "wall", "cpu"])
     parser.add_argument("--cache", type=Path, default=cache)

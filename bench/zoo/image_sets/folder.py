@@ -64,8 +64,10 @@ def _listing(root: Path) -> tuple[list[str], list[str]]:
         found = _pictures(root)
         rows = [(path.relative_to(root).as_posix(), path.relative_to(root).parts[0]) for path in found]
     if not rows:
+        loose = 0 if table.is_file() else sum(path.suffix.lower() in SUFFIXES for path in root.iterdir())
+        given = f"{loose} pictures without a class, directly inside of it" if loose else "no pictures found"
         raise LimenError(
-            f"image set 'folder:{root}': no pictures found; allowed are class sub-folders or a labels.csv, "
+            f"image set 'folder:{root}': {given}; allowed are class sub-folders or a labels.csv, "
             f"with {', '.join(sorted(SUFFIXES))} files."
         )
     rows.sort()

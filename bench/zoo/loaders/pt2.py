@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,7 +28,10 @@ def pt2(argument: str) -> Network:
     if not path.is_file():
         raise LimenError(f"{where}: no such file.")
     try:
-        program = torch.export.load(path)
+        # Older files make torch warn of its own ways of reading them.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            program = torch.export.load(path)
     except Exception as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise LimenError(f"{where}: not a program of torch.export ({type(error).__name__}: {reason}).") from None
