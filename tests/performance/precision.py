@@ -32,8 +32,8 @@ ROOT = SCRIPT.parents[2]
 ABOUT = {
     "small": "the zoo's `resnet@scenes` at 64 px, trained; maps of 8 images, 1,024 copies each",
     "resnet18": "ResNet-18 at 224 px with random weights; maps of 2 images, 130 copies each",
-    "trained": "ResNet-18 at 224 px trained on `scenes` for two epochs; the same",
-    "published": "EfficientNet-Lite0 at 224 px with its published ImageNet weights, on photographs; the same",
+    "trained": "ResNet-18 at 224 px trained on `scenes` for two epochs; maps of 2 images, 130 copies each",
+    "published": "EfficientNet-Lite0 at 224 px with its published ImageNet weights; maps of 2 photographs, 130 copies each",
 }
 METHODS = {
     "small": ("occlusion", "rise", "lime", "kernel_shap", "sobol", "hsic"),
