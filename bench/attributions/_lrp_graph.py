@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -39,6 +39,13 @@ _POOL_FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     functional.avg_pool2d: nn.AvgPool2d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
+_LAYER_FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
+    functional.conv1d: nn.Conv1d,
+    functional.conv2d: nn.Conv2d,
+    functional.conv3d: nn.Conv3d,
+    functional.linear: nn.Linear,
+}
+_OPTIONS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _MEANS = (torch.mean, "mean")
 _DROPS = (functional.dropout, functional.dropout2d)
@@ -154,6 +161,8 @@ class Canonical:
 
     def _function(self, node: fx.Node) -> Any:
         step: Any = node.target
+        if step in _LAYER_FUNCTIONS:
+            return self._layer(node, _LAYER_FUNCTIONS[step])
         given: list[Any] = [self._new[one] for one in node.all_input_nodes]
         if not given or any(one is None for one in given):
             raise self._fault(f"the operation '{node.name}' with a constant")
@@ -171,6 +180,29 @@ class Canonical:
             return self.graph.node_copy(node, lambda old: self._new[old])
         raise self._fault(f"the operation '{node.name}'")
 
+    def _layer(self, node: fx.Node, kind: Callable[..., nn.Module]) -> fx.Node:
+        """Make a layer of an operation on the network's own weights."""
+        options: dict[str, Any] = dict(zip(_OPTIONS, node.args, strict=False)) | dict(node.kwargs)
+        given, weight, bias = (options.pop(name, None) for name in _OPTIONS[:3])
+        if self._new.get(given) is None or not _is_own(weight) or not (bias is None or _is_own(bias)):
+            raise self._fault(f"the operation '{node.name}' with weights that are not the network's own")
+        values = self._own(weight)
+        sizes = [
+            values.shape[1] * options.get("groups", 1),
+            len(values),
+            *([values.shape[2:]] if values.ndim > 2 else []),
+        ]
+        # Without initial weights: drawing them would move the global generator on.
+        own: Any = nn.utils.skip_init(kind, *sizes, bias=bias is not None, **options)
+        own.weight = nn.Parameter(values.detach().clone(), requires_grad=False)
+        if bias is not None:
+            own.bias = nn.Parameter(self._own(bias).detach().clone(), requires_grad=False)
+        return self.call(own, self._new[given])
+
+    def _own(self, node: fx.Node) -> Tensor:
+        part, _, name = str(node.target).rpartition(".")
+        return cast(Tensor, getattr(self._source.get_submodule(part), name))
+
     def _mean(self, node: fx.Node, given: fx.Node) -> fx.Node:
         dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
         places = sorted(dims) if isinstance(dims, (tuple, list)) else None
@@ -185,6 +217,10 @@ class Canonical:
             f"{self._where}: it has {what}, for which LRP has no rule here; allowed are convolutions, linear layers, "
             "BatchNorm, pooling, activations, sums of two tensors and changes of shape."
         )
+
+
+def _is_own(value: Any) -> bool:
+    return isinstance(value, fx.Node) and value.op == "get_attr"
 
 
 def _with_zeros(given: Any, pad: Any, mode: Any = "constant", value: Any = None) -> bool:

@@ -207,6 +207,28 @@ class Forked(nn.Module):
         return self.head(self.last(self.inner(pooled)).relu())
 
 
+class Same(nn.Conv2d):
+    """A convolution that pads by itself, as networks have that came from TensorFlow."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.conv2d(
+            functional.pad(values, (0, 1, 0, 1)), self.weight, self.bias, self.stride, groups=self.groups
+        )
+
+
+class Own(nn.Module):
+    """Layers as operations on the network's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = Same(3, 6, 3, stride=2, bias=False), nn.BatchNorm2d(6)
+        self.second, self.head = Same(6, 6, 3, groups=3), nn.Linear(6 * 16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = functional.relu(self.second(functional.relu(self.norm(self.first(images)))))
+        return functional.linear(functional.pad(values, (1, 0, 1, 0)).flatten(1), self.head.weight, bias=self.head.bias)
+
+
 class Padded(nn.Module):
     """Zeros around the maps, by a layer and by an operation."""
 
@@ -233,7 +255,7 @@ def drawn(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("library", ["zennit", "captum"])
 @pytest.mark.parametrize(
-    "build", [Parts, Functional, Forked, Padded, lambda: ResidualNetwork(5, (4, 6, 8, 8), (1, 1, 2, 2, 1))]
+    "build", [Parts, Functional, Forked, Padded, Own, lambda: ResidualNetwork(5, (4, 6, 8, 8), (1, 1, 2, 2, 1))]
 )
 def test_the_epsilon_rule_of_a_relu_network_is_gradient_times_input(
     library: str, build: Callable[[], nn.Module], pictures: Tensor
@@ -348,6 +370,10 @@ class Branching(nn.Module):
         (Odd(lambda values: values * values), r"it has the operation 'mul', for which LRP has no rule"),
         (Odd(lambda values: values + 1), r"it has the operation 'add', for which LRP has no rule"),
         (Odd(lambda values: values.mean(dim=1, keepdim=True).expand(-1, 4)), r"'mean' over other axes than height"),
+        (
+            Odd(lambda values: functional.linear(values, torch.cat([values[:1]] * 4))),
+            r"'linear' with weights that are not the network's",
+        ),
         (Odd(nn.ConstantPad1d((0, 0), 1.0)), r"the layer 'between' of type ConstantPad1d, for which LRP has no rule"),
         (
             Odd(lambda values: functional.pad(values, (0, 0), value=1.0)),
