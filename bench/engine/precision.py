@@ -23,7 +23,7 @@ ForwardPrecision = Literal["fp32", "bf16", "fp16", "auto"]
 ENOUGH = 0.99
 """Least correlation between scores in two formats, or from two ways of running."""
 
-AUDITED = 4
+AUDITED = 8
 """Images at most on which the two formats are compared."""
 
 _CELLS = 64

@@ -42,7 +42,6 @@ METHODS = {
 FORMATS = ("bf16", "fp16")
 LEAST = 0.999
 AUDIT = "audit"
-IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,10 @@ def row(given: argparse.Namespace, network: str, name: str) -> dict[str, Any]:
 
 def audit(given: argparse.Namespace, network: str) -> dict[str, Any]:
     """Compare how the predicted class's score moves with one cell hidden, image by image, as `precision='auto'` does."""
-    from bench.engine.precision import compare_effects, with_cells_hidden
+    from bench.engine.precision import AUDITED, compare_effects, with_cells_hidden
 
     subject = subject_of(network, given.device, given.cache)
-    images, _ = subject.batch(IMAGES, 0)
+    images, _ = subject.batch(AUDITED, 0)
     copies = with_cells_hidden(images)
     exact, *short = (
         subject.build(precision=number, graphs="never").scores(copies.flatten(0, 1)).unflatten(0, copies.shape[:2])
@@ -243,8 +242,8 @@ def section(device: str, rows: Mapping[tuple[str, str, str], Mapping[str, Any]],
         + (f"\n- accuracy of the trained network: {shares[0]:.3f} on 500 pictures not seen" if shares else ""),
         "What `precision='auto'` asks: with one cell of 8 x 8 hidden after another, 16 of them, does the predicted class's\n"
         "score move as it does in float32? Pearson correlation over the copies of an image; a format is taken if each of the\n"
-        f"first {AUDITED} images of a run keeps {ENOUGH:g}. Here are {IMAGES}.",
-        _report.table(["network", "format", f"worst of {IMAGES} images", "next", "median", f"images at {ENOUGH:g}"], judged),
+        f"first {AUDITED} images of a run keeps {ENOUGH:g}.",
+        _report.table(["network", "format", f"worst of {AUDITED} images", "next", "median", f"images at {ENOUGH:g}"], judged),
         "Rank correlation of each image's map with its map in float32 from the same masks; beside it that of two float32 maps\n"
         "from different masks, which is what the number of masks leaves to chance, and by how much at most deletion's area\n"
         "differs.",
