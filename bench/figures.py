@@ -21,6 +21,8 @@ GREY, BAND = MUTED, GRID
 SHOWN = 6
 DRAWN = 192
 """Pixels a side of a drawn picture."""
+HEADING = 15
+"""Letters that fit above a map."""
 PERCENTILE = 99.0
 """Of a map's values, drawn at full strength; as in studies, so that a reader sees what participants see."""
 
@@ -71,8 +73,21 @@ def side_by_side(pictures: np.ndarray, names: Sequence[str], maps: Mapping[str, 
             _bare(grid[row][column])
             grid[row][column].imshow(overlay(picture, positive, span(positive, PERCENTILE), DRAWN))
     for column, name in enumerate(["image", *maps]):
-        grid[0][column].set_title(name.replace(" (", "\n(").replace("_", "\n", 1), fontsize=8, color=INK)
+        grid[0][column].set_title(_heading(name), fontsize=8, color=INK)
     return figure
+
+
+def _heading(name: str) -> str:
+    """Break a method's name to the width of its column: before a bracket, and where it is long after the middle-most '_'."""
+    lines = []
+    for line in name.replace(" (", "\n(").split("\n"):
+        breaks = [place + 1 for place, letter in enumerate(line) if letter == "_"]
+        if len(line) > HEADING and breaks:
+            middle = min(breaks, key=lambda place: max(place, len(line) - place))
+            lines += [line[:middle], line[middle:]]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def visuals(pictures: np.ndarray, opacity: np.ndarray, captions: Sequence[str]) -> Figure:
