@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,6 +16,7 @@ import click
 from .registry import REGISTRIES, LimenError, unknown
 
 if TYPE_CHECKING:
+    from .engine import Engine
     from .engine.precision import ForwardPrecision
     from .runner import Progress
 
@@ -193,10 +194,25 @@ def run(plan: Path, store: Path, device: str, precision: ForwardPrecision, wide:
     for path in folder.half_written():
         click.echo(f"ignored, half-written by an earlier run: {path}", err=True)
     engines = runner.load_engines(loaded, device=device, precision=precision)
-    with _bar() as progress:
+    with _bar(engines.values()) as progress:
         artifact = runner.Runner(loaded, folder, engines, progress).run()
     report.print_leaderboard(runner.run_table(artifact), wide=wide)
     click.echo(f"run {loaded.name}: {artifact.path}")
+
+
+@bench.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True)
+@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
+def forecast(plan: Path, device: str, precision: ForwardPrecision) -> None:
+    """Say what a plan will cost, before it is run: passes and hours."""
+    from . import forecast as forecasts
+    from . import plan as plans
+    from . import runner
+
+    loaded = plans.load_plan(plan)
+    engines = runner.load_engines(loaded, device=device, precision=precision)
+    forecasts.print_forecast(forecasts.forecast(loaded, engines))
 
 
 @bench.command()
@@ -262,15 +278,27 @@ def schema() -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(engines: Collection[Engine]) -> Iterator[Progress]:
+    """Show the cell that is being made, how many are done, and the passes through the networks as they go on."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
     from .runner import Progress
 
+    class Passes(ProgressColumn):
+        def render(self, task: object) -> Text:
+            return Text(f"{sum(engine.passes for engine in engines):,} passes")
+
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<46.46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<34.34}"),
+        BarColumn(bar_width=10),
+        MofNCompleteColumn(),
+        Passes(),
+        TimeElapsedColumn(),
+    )
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("loading", total=None)
         counts = {True: 0, False: 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from ..engine import copied
 from ..registry import LimenError
 
 Add = Callable[["Canonical", fx.Node, fx.Node], fx.Node]
@@ -77,7 +77,7 @@ class Canonical:
     def __init__(self, module: nn.Module, add: Add, where: str) -> None:
         self.graph, self.modules = fx.Graph(), dict[str, nn.Module]()
         self._add, self._where = add, where
-        self._source = copy.deepcopy(module)
+        self._source = copied(module)
         self._new: dict[fx.Node, Any] = {}
 
     def build(self) -> fx.GraphModule:
@@ -131,7 +131,7 @@ class Canonical:
             return self._norm(node, module, given)
         if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *_POOLS, *_ACTIVATIONS)):
             raise self._fault(f"the layer '{node.target}' of type {type(module).__name__}")
-        own = copy.deepcopy(module)
+        own: Any = copied(module)
         if hasattr(own, "inplace"):
             own.inplace = False
         return self.call(own, given)

@@ -5,7 +5,7 @@ from .ascent import Aim, Anchor, Ascended, Climb
 from .cost import Cost
 from .engine import TOLERANCE, Engine
 from .masks import Masks, Within
-from .network import Network
+from .network import Network, copied
 from .random import Draws
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Masks",
     "Network",
     "Within",
+    "copied",
 ]

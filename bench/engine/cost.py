@@ -36,11 +36,13 @@ class Meters:
     """The meters running now; work counts in each of them, so that meters nest."""
 
     def __init__(self, device: torch.device) -> None:
+        self.passes = 0
         self._device = device
         self._running: list[Cost] = []
 
     def count(self, *, forwards: int = 0, backwards: int = 0) -> None:
-        """Add work to every meter that runs."""
+        """Add work to every meter that runs, and to the passes of all time."""
+        self.passes += forwards + backwards
         for cost in self._running:
             cost.forwards += forwards
             cost.backwards += backwards

@@ -33,6 +33,9 @@ from .taps import Taps
 TOLERANCE = 1e-4
 """Most that batch size, order, batch mates and the device change a float32 answer, relative to its largest value."""
 
+_REHEARSED = 4096
+"""Copies at once where none is computed."""
+
 Images = Tensor | np.ndarray
 Progress = Callable[[int, int], None]
 
@@ -107,6 +110,10 @@ class Engine:
         other._sweeps.meters = self._sweeps.meters
         return other
 
+    def rehearsal(self) -> Engine:
+        """Return an engine that goes through the same motions without numbers, whose meters tell what they would cost."""
+        return Engine(self.network, device="meta", precision="fp32", batch_size=_REHEARSED, graphs="never")
+
     def inputs(self, pictures: np.ndarray) -> Tensor:
         """Turn pictures uint8 (N, H, W, 3) into what the network eats: float32 (N, 3, size, size), normalised.
 
@@ -146,6 +153,11 @@ class Engine:
     def meter(self) -> AbstractContextManager[Cost]:
         """Meter what is done inside the context; meters nest."""
         return self._sweeps.meters.run()
+
+    @property
+    def passes(self) -> int:
+        """Images that went forwards and back so far, each way counted."""
+        return self._sweeps.meters.passes
 
     def scores(self, images: Images, score: ScoreType = "logit") -> Tensor:
         """Return the scores float32 (N, K) of images; the network's answers are remembered by content."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from .batching import ran_out
 from .frozen import WORTHWHILE, Frozen, Graphs, operations
 from .local import Local, cut
-from .network import Network, logits_of
+from .network import Network, copied, logits_of
 from .precision import (
     ENOUGH,
     ForwardPrecision,
@@ -256,5 +255,5 @@ def _agree(plain: Tensor, graph: Tensor) -> bool:
 
 def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
     if device.type == "meta":
-        module = copy.deepcopy(module)
+        module = copied(module)
     return cast(Any, module.float().to(device)).to(memory_format=layout)

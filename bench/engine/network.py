@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +79,14 @@ def fingerprint(module: nn.Module) -> str:
             plain = value.detach().cpu().contiguous()
             digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a module with weights of its own."""
+    # Copying an exported program makes torch warn of its own ways.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return copy.deepcopy(module)
 
 
 def logits_of(output: Any, name: str) -> Tensor:

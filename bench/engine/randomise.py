@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from ..registry import unknown
 from .engine import Engine
-from .network import Network
+from .network import Network, copied
 from .random import Draws
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -32,7 +31,7 @@ def layers_from_the_top(engine: Engine, images: Tensor) -> list[str]:
     images : float (N, C, H, W)
         The first one is run.
     """
-    network = replace(engine.network, module=copy.deepcopy(engine.network.module))
+    network = replace(engine.network, module=copied(engine.network.module))
     started: list[str] = []
     handles = []
     for name, part in network.module.named_modules():
@@ -83,7 +82,7 @@ def reinitialised(network: Network, layers: Sequence[str] | None, draws: Draws) 
     UnknownName
         If the network has no such layer with learned numbers.
     """
-    module = copy.deepcopy(network.module)
+    module = copied(network.module)
     owners = {owner or _WHOLE for owner, _, _ in _learned(module)}
     chosen = owners if layers is None else set(layers)
     for name in chosen - owners:

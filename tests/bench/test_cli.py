@@ -30,6 +30,7 @@ def test_help_names_every_command():
         ),
         (["bench", "list", "metrix"], "error: limen bench list, kind: unknown name 'metrix'"),
         (["bench", "run", "none.yaml"], "error: none.yaml: no such file."),
+        (["bench", "forecast", "none.yaml"], "error: none.yaml: no such file."),
         (
             ["bench", "explain", "--network", "tiny@digits", "--images", "digits", "--method", "salency"],
             "did you mean 'saliency'?",

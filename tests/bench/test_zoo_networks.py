@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bench.engine import Engine
+from bench.engine.randomise import layers_from_the_top, reinitialised
 from bench.registry import LimenError
 from bench.store import sha256_file
 from bench.zoo import load_images, load_network, network_names
@@ -336,6 +337,19 @@ def test_an_exported_program_gives_the_modules_logits_and_keeps_its_layers(tmp_p
     torch.testing.assert_close(engine.scores(inputs), module(inputs).detach())
     below = module.stage3(module.stage2(module.stage1(module.stem(inputs))))
     torch.testing.assert_close(engine.tap(inputs, "stage4"), module.stage4(below).detach())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_exported_program_can_be_drawn_anew_and_rehearsed(tmp_path):
+    export(small_module(), tmp_path / "net.pt2", batch=True)
+    engine = Engine(load_network(f"pt2:{tmp_path / 'net.pt2'}"), device="cpu", precision="fp32")
+    inputs = engine.inputs(load_images("digits", n=2).pictures)
+    before = engine.scores(inputs).clone()
+    assert layers_from_the_top(engine, inputs)[0] == "head"
+    other = engine.beside(reinitialised(engine.network, None, engine.draws(0)))
+    assert (other.scores(inputs) - before).abs().max() > 0.01
+    assert torch.equal(engine.network.module(inputs), before)
+    assert engine.rehearsal().scores(inputs).shape == (2, 3)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -259,7 +259,7 @@ def limits(rows: Rows) -> str:
     note = (
         f"At these rates the convolutions alone take {1000 * least['float32']:.1f} ms an image in float32 and "
         f"{1000 * least['bfloat16']:.1f} ms in bfloat16; a plain forward takes {1000 * plain:.1f} ms. Whole passes can so "
-        f"gain {plain / least['bfloat16']:.1f} x at most here, whatever runs them; beyond that, copies have to be computed in "
+        f"gain {plain / least['bfloat16']:.1f} x at most here by direct convolutions; beyond that, copies have to be computed in "
         "part."
     )
     return f"{table(head, lines)}\n\n{note}"

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from ...engine.network import Network
@@ -48,10 +49,19 @@ def pt2(argument: str) -> Network:
     side, count = inputs[0][2], outputs[0][1]
     return Network(
         name=f"pt2:{argument}",
-        module=torch.export.unflatten(program),
+        module=_copyable(torch.export.unflatten(program)),
         classes=tuple(f"class {index}" for index in range(int(count))),
         size=side if isinstance(side, int) else None,
     )
+
+
+def _copyable(module: nn.Module) -> nn.Module:
+    """Drop what the export noted of each step: sizes that were left open, which cannot be copied."""
+    for part in module.modules():
+        graph = getattr(part, "graph", None)
+        for node in graph.nodes if isinstance(graph, fx.Graph) else ():
+            node.meta.clear()
+    return module
 
 
 def _shapes(program: ExportedProgram) -> tuple[list[torch.Size], list[torch.Size]]:
