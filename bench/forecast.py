@@ -144,30 +144,48 @@ class Rehearsal:
         self._engine, self._image, self._masks = engine, image, masks
         self._blank = engine.rehearsal()
         self._given: dict[str, Any] = {"space": spaces.make(plan.space), "seed": plan.seed}
-        self._of_any: dict[str, Work] = {}
+        self._maps: dict[str, Work] = {}
+        self._scores: dict[str, tuple[Work, int]] = {}
 
     def explained(self, method: Method) -> Work:
         """Count one map by a method."""
-        return self._counted(lambda engine: self._map(engine, method.name, method.options))
+        if method.label not in self._maps:
+            self._maps[method.label] = self._counted(lambda engine: self._map(engine, method.name, method.options))
+        return self._maps[method.label]
 
     def null(self, metric: Method) -> Work:
-        """Count the score of one random map; a metric of the maps alone, whose card says so, asks nothing of the network."""
-        if METRICS.card(metric.name).cost == "none":
-            return Work()
-        return self._counted(lambda engine: self._score(engine, metric, api.CONTROL, {}))
+        """Count the score of one random map."""
+        return self._asked(metric)[0]
 
     def scored(self, metric: Method, method: Method) -> Work:
-        """Count the score of one map; only metrics that explain again ask which method made it."""
-        if "explainer" in inspect.signature(METRICS.load(metric.name)).parameters:
-            return self._counted(lambda engine: self._score(engine, metric, method.name, method.options))
-        if metric.label not in self._of_any:
-            self._of_any[metric.label] = self.null(metric)
-        return self._of_any[metric.label]
+        """Count the score of one map, and the maps that are made again for it."""
+        own, maps = self._asked(metric)
+        return own + self.explained(method) * maps if maps else own
+
+    def _asked(self, metric: Method) -> tuple[Work, int]:
+        """Return the passes of a metric itself, and how many images it has explained again.
+
+        One of the maps alone, whose card says that it costs none, is not gone through: it may read what only numbers tell.
+        """
+        if METRICS.card(metric.name).cost == "none":
+            return Work(), 0
+        if metric.label not in self._scores:
+            images: list[int] = []
+            work = self._counted(lambda engine: self._score(engine, metric, images))
+            self._scores[metric.label] = work, sum(images)
+        return self._scores[metric.label]
 
     def _map(self, engine: Engine, name: str, options: Mapping[str, Any]) -> Tensor:
         return api.explain(name, engine, self._image, _TARGET, **self._given, **options)
 
-    def _score(self, engine: Engine, metric: Method, name: str, options: Mapping[str, Any]) -> None:
+    def _score(self, engine: Engine, metric: Method, asked: list[int]) -> None:
+        blank = api.explainer(api.CONTROL, engine, **self._given)
+        asked.clear()
+
+        def explainer(images: Tensor, targets: Tensor, *, on: Engine | None = None) -> Tensor:
+            asked.append(len(images))
+            return blank(images, targets, on=on)
+
         api.score(
             metric.name,
             engine,
@@ -177,7 +195,7 @@ class Rehearsal:
             **self._given,
             null=np.zeros(1),
             masks=self._masks,
-            explainer=api.explainer(name, engine, **self._given, **options),
+            explainer=explainer,
             **metric.options,
         )
 

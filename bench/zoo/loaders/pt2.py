@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,9 +31,7 @@ def pt2(argument: str) -> Network:
     if not path.is_file():
         raise LimenError(f"{where}: no such file.")
     try:
-        # Older files make torch warn of its own ways of reading them.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with _quiet():
             program = torch.export.load(path)
     except Exception as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
@@ -47,12 +47,22 @@ def pt2(argument: str) -> Network:
             "(dynamic_shapes of torch.export.export)."
         )
     side, count = inputs[0][2], outputs[0][1]
+    with _quiet():
+        module = torch.export.unflatten(program)
     return Network(
         name=f"pt2:{argument}",
-        module=_copyable(torch.export.unflatten(program)),
+        module=_copyable(module),
         classes=tuple(f"class {index}" for index in range(int(count))),
         size=side if isinstance(side, int) else None,
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what torch says of its own ways with older files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _copyable(module: nn.Module) -> nn.Module:
