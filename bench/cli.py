@@ -206,13 +206,17 @@ def run(plan: Path, store: Path, device: str, precision: ForwardPrecision, wide:
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
 def forecast(plan: Path, device: str, precision: ForwardPrecision) -> None:
     """Say what a plan will cost, before it is run: passes and hours."""
+    from rich.console import Console
+
     from . import forecast as forecasts
     from . import plan as plans
     from . import runner
 
     loaded = plans.load_plan(plan)
     engines = runner.load_engines(loaded, device=device, precision=precision)
-    forecasts.print_forecast(forecasts.forecast(loaded, engines))
+    with Console(stderr=True).status("") as status:
+        found = forecasts.forecast(loaded, engines, lambda label: status.update(f"going through {label}"))
+    forecasts.print_forecast(found)
 
 
 @bench.command()

@@ -90,11 +90,20 @@ class Forecast:
         return sum((work for (_, one), work in self.score.items() if one == metric), Work())
 
 
-def forecast(plan: Plan, engines: Mapping[str, Engine]) -> list[Forecast]:
+def forecast(
+    plan: Plan, engines: Mapping[str, Engine], begin: Callable[[str], None] = lambda label: None
+) -> list[Forecast]:
     """Count what a plan asks of each network it explains: its cells go through the motions on one image, without numbers.
 
     An upper limit, cell by cell. Answers that one cell finds in the memory of another, passes of a part of the picture
-    alone, bounds that need no second look and what the store holds already make a run shorter.
+    alone, bounds that need no second look and what the store holds already make a run shorter. What cannot do without
+    numbers (other libraries' rules, a network that branches by what it sees) is run on that image.
+
+    Parameters
+    ----------
+    plan : Plan
+    engines : name -> Engine, of the plan's networks
+    begin : told what is gone through next
 
     Raises
     ------
@@ -108,18 +117,20 @@ def forecast(plan: Plan, engines: Mapping[str, Engine]) -> list[Forecast]:
             "cost too little of the network to be forecast."
         )
     images = zoo.load_images(spec.set, spec.split, spec.n, spec.seed, **spec.options)
-    return [_of(engines[name], plan, images) for name in plan.network]
+    return [_of(engines[name], plan, images, begin) for name in plan.network]
 
 
-def _of(engine: Engine, plan: Plan, images: ImageSet) -> Forecast:
+def _of(engine: Engine, plan: Plan, images: ImageSet, begin: Callable[[str], None]) -> Forecast:
     inputs, count = engine.inputs(images.pictures[:1]), len(images)
-    rehearsal = Rehearsal(engine, inputs, plan, {name: mask[:1] for name, mask in images.masks.items()})
+    masks = {name: mask[:1] for name, mask in images.masks.items()}
+    rehearsal = Rehearsal(engine, inputs, plan, masks, begin)
     methods = expand(plan.attributions, ATTRIBUTIONS, "attributions")
     metrics, retrained = list[Method](), list[Method]()
     for metric in expand_metrics(plan.metrics, "maps", "metrics"):
         asked = "folds" in inspect.signature(METRICS.load(metric.name)).parameters
         (retrained if asked else metrics).append(metric)
     maps = {method.label: rehearsal.explained(method) for method in methods}
+    begin("rates")
     classes = plan.explained_classes + (plan.explained_classes > 1)
     return Forecast(
         network=engine.network.name,
@@ -140,8 +151,15 @@ def _of(engine: Engine, plan: Plan, images: ImageSet) -> Forecast:
 class Rehearsal:
     """One image of a plan: each cell is gone through without numbers, and its passes counted."""
 
-    def __init__(self, engine: Engine, image: Tensor, plan: Plan, masks: Mapping[str, np.ndarray]) -> None:
-        self._engine, self._image, self._masks = engine, image, masks
+    def __init__(
+        self,
+        engine: Engine,
+        image: Tensor,
+        plan: Plan,
+        masks: Mapping[str, np.ndarray],
+        begin: Callable[[str], None] = lambda label: None,
+    ) -> None:
+        self._engine, self._image, self._masks, self._begin = engine, image, masks, begin
         self._blank = engine.rehearsal()
         self._given: dict[str, Any] = {"space": spaces.make(plan.space), "seed": plan.seed}
         self._maps: dict[str, Work] = {}
@@ -150,6 +168,7 @@ class Rehearsal:
     def explained(self, method: Method) -> Work:
         """Count one map by a method."""
         if method.label not in self._maps:
+            self._begin(method.label)
             self._maps[method.label] = self._counted(lambda engine: self._map(engine, method.name, method.options))
         return self._maps[method.label]
 
@@ -170,6 +189,7 @@ class Rehearsal:
         if METRICS.card(metric.name).cost == "none":
             return Work(), 0
         if metric.label not in self._scores:
+            self._begin(metric.label)
             images: list[int] = []
             work = self._counted(lambda engine: self._score(engine, metric, images))
             self._scores[metric.label] = work, sum(images)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 from bench import api, zoo
-from bench.engine import Engine, Network
+from bench.engine import Cost, Engine, Network
 from bench.forecast import Forecast, Rates, Rehearsal, Work, duration, forecast, measured, print_forecast
 from bench.plan import Plan, expand, expand_metrics
 from bench.registry import ATTRIBUTIONS, METRICS, LimenError, MetricCard
@@ -105,7 +107,9 @@ def test_a_run_makes_what_was_forecast(tmp_path: Path) -> None:
         null_draws=2,
         explained_classes=2,
     )
-    (told,) = forecast(plan, {"tiny": Engine(network, device="cpu", precision="fp32")})
+    begun: list[str] = []
+    (told,) = forecast(plan, {"tiny": Engine(network, device="cpu", precision="fp32")}, begun.append)
+    assert begun == ["random", "rise", "integrated_gradients", "rates", "deletion", "max_sensitivity"]
     fresh = Engine(network, device="cpu", precision="fp32")
     with fresh.meter() as cost:
         Runner(plan, Store(tmp_path), {"tiny": fresh}, Progress()).run()
@@ -193,14 +197,53 @@ def test_the_table_tells_methods_metrics_and_the_whole(
     assert "Not counted: craft." in text
 
 
-def test_rates_are_of_the_network_itself() -> None:
-    """A network that takes longer has a lower rate, with and without gradients."""
+class Clock:
+    """An engine whose calls take a fixed time, and a time a copy."""
 
-    def rates(width: int) -> Rates:
-        network = Network(name=f"wide {width}", module=convolutions(width), size=32)
-        engine = Engine(network, device="cpu", precision="fp32")
-        return measured(engine, torch.rand(1, 3, 32, 32))
+    def __init__(self, call: float, forward: float, gradient: float) -> None:
+        self._call, self._each = call, {"altered_scores": forward, "gradient_moments": gradient}
+        self._spent = 0.0
 
-    narrow, wide = rates(4), rates(256)
-    assert narrow.forward < wide.forward
-    assert narrow.gradient < wide.gradient
+    def targets(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(image), dtype=torch.int64)
+
+    @contextmanager
+    def meter(self) -> Iterator[Cost]:
+        cost, start = Cost(), self._spent
+        yield cost
+        cost.seconds = self._spent - start
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def run(image: torch.Tensor, count: int, alter: Callable[..., torch.Tensor], *_: object, **__: object) -> None:
+            index = torch.arange(count)
+            copies = alter(image[index * 0], index * 0, index).flatten(1)
+            assert len(copies.unique(dim=0)) == count
+            self._spent += self._call + self._each[name] * count
+
+        return run
+
+
+@pytest.mark.parametrize(("forward", "gradient"), [(0.002, 0.006), (1e-5, 4e-5), (0.7, 3.0)])
+def test_a_rate_is_that_of_many_copies(forward: float, gradient: float) -> None:
+    found = measured(Clock(0.01, forward, gradient), torch.rand(1, 3, 8, 8))  # type: ignore[arg-type]
+    # Of calls of at most 512 copies, or of the first that takes a second.
+    assert found.forward == pytest.approx(forward, rel=0.02, abs=0.01 / 256)
+    assert found.gradient == pytest.approx(gradient, rel=0.02, abs=0.01 / 256)
+
+
+class Branching(nn.Module):
+    """Looks at its input's numbers, which there are none of in a rehearsal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = convolutions(8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images * 2 if bool((images > 1e9).any()) else images)
+
+
+def test_a_network_that_branches_by_what_it_sees_is_run_on_one_image() -> None:
+    engine = Engine(Network(name="tiny", module=Branching(), size=16), device="cpu", precision="fp32")
+    (told,) = forecast(planned(attributions=[{"rise": {"masks": 100}}], metrics=["deletion"]), {"tiny": engine})
+    assert 100 * N <= told.explain["rise"].forwards <= 101 * N
+    assert told.score["rise", "deletion"].forwards >= 32 * N
