@@ -303,7 +303,7 @@ def _table(
     grid.add_column(first, no_wrap=True)
     for kind in kinds:
         grid.add_column(f"{kind},\nforwards", justify="right")
-        grid.add_column("\nbackwards", justify="right")
+        grid.add_column("back-\nwards", justify="right")
     grid.add_column("\ntime", justify="right", no_wrap=True)
     for name, works in rows.items():
         numbers = [f"{count:,}" for work in works for count in (work.forwards, work.backwards)]
