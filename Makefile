@@ -53,11 +53,11 @@ validity: $(STAMP)
 planted: $(STAMP)
 	$(BIN)/python docs/planted.py
 
-# Hours on two cores, and resumable: repeat until all rows are there. PEERS = a folder that holds Quantus (see the script).
+# Hours on two cores, and resumable: repeat until all rows are there. PEERS = a folder that holds the peers (see the scripts).
 performance: $(STAMP)
 	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/attribution.py --minutes 30
 	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/concepts.py --minutes 30
-	$(BIN)/python tests/performance/precision.py --minutes 30
+	LIMEN_PEERS=$(PEERS) $(BIN)/python tests/performance/precision.py --minutes 30
 	$(BIN)/python tests/performance/mixed_models.py
 
 clean:

@@ -61,7 +61,7 @@ class Forecast:
     ----------
     network : str
     images : int
-    rates : Rates, as measured on the first images
+    rates : Rates, as measured on the first image
     explain : method's label -> Work of its maps of all images and classes
     null : metric's label -> Work of its null on all images
     score : (method's label, metric's label) -> Work of that score on all images
@@ -113,8 +113,8 @@ def forecast(
     spec = plan.images
     if spec is None or not plan.attributions:
         raise LimenError(
-            f"plan '{plan.name}', key 'attributions': nothing was given, allowed is a plan with attributions; dictionaries "
-            "cost too little of the network to be forecast."
+            f"plan '{plan.name}', key 'attributions': nothing was given, allowed is a plan with attributions; "
+            "concepts are not forecast."
         )
     images = zoo.load_images(spec.set, spec.split, spec.n, spec.seed, **spec.options)
     return [_of(engines[name], plan, images, begin) for name in plan.network]
@@ -223,8 +223,6 @@ class Rehearsal:
         """Count what `run` does without numbers; what has to read some is done."""
         try:
             return _work(self._blank, run)
-        except LimenError:
-            raise
         except RuntimeError:
             return _work(self._engine, run)
 

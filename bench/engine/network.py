@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +84,16 @@ def fingerprint(module: nn.Module) -> str:
 
 def copied(module: nn.Module) -> nn.Module:
     """Return a module with weights of its own."""
-    # Copying an exported program makes torch warn of its own ways.
+    with without_notices():
+        return copy.deepcopy(module)
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Keep to itself what torch says of its own ways with exported programs, when it reads or copies them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return copy.deepcopy(module)
+        yield
 
 
 def logits_of(output: Any, name: str) -> Tensor:

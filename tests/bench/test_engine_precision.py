@@ -170,7 +170,6 @@ def test_each_copy_has_one_cell_of_the_grid_hidden(shape: tuple[int, ...], grid:
     assert torch.equal(copies, torch.where(hidden, 0.0, images[:, None]))
     places = shape[1:] or shape
     for cell in hidden[1:]:
-        (cell if len(shape) == 1 else cell[0]).nonzero()
         spans = [torch.unique(at) for at in (cell if len(shape) == 1 else cell[0]).nonzero(as_tuple=True)]
         for span, size, of in zip(spans, places, grid, strict=True):
             assert size // of <= len(span) <= -(-size // of)

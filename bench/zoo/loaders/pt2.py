@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from ...engine.network import Network
+from ...engine.network import Network, without_notices
 from ...registry import LimenError, registered
 
 
@@ -31,7 +28,7 @@ def pt2(argument: str) -> Network:
     if not path.is_file():
         raise LimenError(f"{where}: no such file.")
     try:
-        with _quiet():
+        with without_notices():
             program = torch.export.load(path)
     except Exception as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
@@ -47,7 +44,7 @@ def pt2(argument: str) -> Network:
             "(dynamic_shapes of torch.export.export)."
         )
     side, count = inputs[0][2], outputs[0][1]
-    with _quiet():
+    with without_notices():
         module = torch.export.unflatten(program)
     return Network(
         name=f"pt2:{argument}",
@@ -55,14 +52,6 @@ def pt2(argument: str) -> Network:
         classes=tuple(f"class {index}" for index in range(int(count))),
         size=side if isinstance(side, int) else None,
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what torch says of its own ways with older files."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def _copyable(module: nn.Module) -> nn.Module:
